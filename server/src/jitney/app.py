@@ -1,0 +1,283 @@
+"""The composition root: builds the graph, starts it inner to outer, drains it outer to inner."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+from jitney import __version__
+from jitney.admission import Admission
+from jitney.clock import LoopClock
+from jitney.engine import Engine
+from jitney.errors import ConfigError
+from jitney.execution.discovery import choose_devices, cores, count_cuda_devices
+from jitney.execution.link import WorkerCommand
+from jitney.execution.pool import PoolLimits, WorkerPool
+from jitney.overview import Overview
+from jitney.repository.repository import Repository
+from jitney.scheduling.policy import Policy
+from jitney.scheduling.scheduler import Scheduler
+from jitney.telemetry.exposition import MetricsPage
+from jitney.telemetry.metrics import GaugeReading, Metrics
+from jitney.telemetry.pulse import Pulse
+from jitney.transport.codec import Codec
+from jitney.transport.health import HealthReporter
+from jitney.transport.server import GrpcServer
+from jitney.transport.servicer import Identity, InferenceServicer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jitney.config import Settings
+
+__all__ = ["Server", "serve"]
+
+log = logging.getLogger(__name__)
+
+WORKER_STOP_TIMEOUT: Final = 5.0
+MIN_SWITCH_INTERVAL: Final = 5e-4
+"""Seconds after which a thread that runs Python lets another one run. At the default of 5 ms, a
+scrape of the metrics page would delay the event loop by that much."""
+
+
+class Server:
+    """Everything that one server process has, wired together.
+
+    ``start`` goes from the inside out: workers, models, then the sockets. ``stop`` goes from the
+    outside in. Both may be called once.
+    """
+
+    def __init__(
+        self, settings: Settings, environment: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        self.settings = settings
+        loop = asyncio.get_running_loop()
+        clock = LoopClock(loop)
+        devices = settings.devices
+        names = choose_devices(devices.device, lambda: count_cuda_devices(environment))
+        threads = devices.cpu_threads or max(1, cores() // len(names))
+        say(f"devices: {', '.join(names)}")
+        commands = [
+            WorkerCommand(
+                name,
+                environment,
+                threads=threads,
+                slots=devices.slots,
+                slot_bytes=devices.slot_bytes,
+            )
+            for name in names
+        ]
+        limits = PoolLimits(
+            start_timeout=devices.start_timeout_seconds,
+            batch_timeout=devices.batch_timeout_seconds,
+            max_restarts=devices.max_restarts,
+        )
+        self.metrics = Metrics()
+        self.pool = WorkerPool(commands, clock, limits)
+        self.policy = Policy()
+        self.scheduler = Scheduler(self.policy, self.pool, clock, self.metrics)
+        self.repository = Repository(
+            settings.repository.model_repository, settings.batching, devices.slot_bytes, say
+        )
+        self.admission = Admission(settings.limits)
+        self.engine = Engine(
+            self.repository, self.scheduler, self.admission, clock, self.metrics
+        )
+        self.pulse = Pulse(clock, self.metrics)
+        self.overview = Overview(
+            self.repository,
+            self.pool,
+            self.policy,
+            self.admission,
+            self.pulse,
+            clock,
+            strict_readiness=settings.repository.strict_readiness,
+        )
+        self.health = HealthReporter(self.overview)
+        servicer = InferenceServicer(
+            Identity("jitney", __version__),
+            self.engine,
+            self.repository,
+            Codec(),
+            self.overview,
+            clock,
+            self.metrics,
+        )
+        self.grpc = GrpcServer(
+            servicer, self.health, settings.server, settings.limits, settings.max_message_bytes
+        )
+        self.page: MetricsPage | None = None
+        self._say = say
+
+    async def start(self) -> None:
+        """Start workers, load models, then open the sockets.
+
+        :raises ConfigError: when a setting turns out to be impossible.
+        """
+        settings = self.settings
+        if settings.telemetry.metrics:
+            self._open_page()
+        self._say("starting a worker per device (it imports torch, which takes a few seconds)")
+        await self.pool.start(self.engine)
+        if settings.repository.model_control_mode == "none":
+            await self.repository.load_all(self.pool)
+        broken = [e for e in self.repository.index() if e.state != "READY"]
+        if broken and settings.repository.exit_on_error:
+            msg = "; ".join(f"{e.name}: {e.reason}" for e in broken)
+            raise ConfigError(f"--exit-on-error: {msg}")
+        for gauge in (*self.overview.gauges(), self._build_info()):
+            self.metrics.add_gauge(gauge)
+        self.pulse.start()
+        self.engine.on_readiness(self.health.refresh)
+        await self.grpc.start()
+        self.overview.serving = True
+        self.health.refresh()
+
+    def _open_page(self) -> None:
+        server = self.settings.server
+        try:
+            self.page = MetricsPage(self.metrics, server.host, server.metrics_port)
+        except OSError as error:
+            msg = (
+                f"cannot serve metrics on {server.host}:{server.metrics_port}: {error.strerror} "
+                "(--metrics-port takes another port, 0 any free one)"
+            )
+            raise ConfigError(msg) from None
+
+    def _build_info(self) -> GaugeReading:
+        labels = ("version", "python", "torch")
+        values = (__version__, platform.python_version(), self.pool.torch_version())
+        return GaugeReading(
+            "jitney_build_info", "Constant 1; the labels tell.", labels, lambda: [(values, 1)]
+        )
+
+    async def stop(self, forced: asyncio.Event) -> None:
+        """Drain and end; ``forced`` cuts every wait short.
+
+        1. say NOT_SERVING; 2. go on serving while balancers notice; 3. refuse new requests;
+        4. let what waits leave without waiting for company, and finish; 5. close the sockets;
+        6. end the workers.
+        """
+        server = self.settings.server
+        self.overview.serving = False
+        await self.health.stop()
+        await _either(forced, server.drain_delay)
+        self.admission.draining = True
+        self.scheduler.drain()
+        ended = asyncio.ensure_future(self.grpc.stop(server.drain_timeout_seconds))
+        force = asyncio.ensure_future(forced.wait())
+        await asyncio.wait((ended, force), return_when=asyncio.FIRST_COMPLETED)
+        force.cancel()
+        if not ended.done():
+            await self.grpc.stop(0)
+        if left := self.scheduler.refuse_rest():
+            log.warning("%d requests were refused at the end of the drain", left)
+        self.pulse.stop()
+        await self.pool.stop(0 if forced.is_set() else WORKER_STOP_TIMEOUT)
+        if self.page is not None:
+            self.page.close()
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    if seconds > 0:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), seconds)
+
+
+def serve(settings: Settings, environment: Mapping[str, str] | None = None) -> int:
+    """Run a server until a signal ends it; return the exit code."""
+    logging.basicConfig(
+        level=settings.telemetry.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    sys.setswitchinterval(MIN_SWITCH_INTERVAL)
+    run = asyncio.Runner
+    try:
+        import uvloop  # noqa: PLC0415  # optional: not on every platform
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with run(loop_factory=factory) as runner:
+        return runner.run(_serve(settings, os.environ if environment is None else environment))
+
+
+async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
+    stopping, forced = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (forced if stopping.is_set() else stopping).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+
+    def say(text: str) -> None:
+        print(text, flush=True)  # noqa: T201  # what the operator watches
+
+    server = Server(settings, environment, say)
+    starting = asyncio.ensure_future(server.start())
+    stop = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if starting.done():
+            await starting
+            for line in _banner(server):
+                say(line)
+            await stop
+            say("stopping: finishing what was accepted (a second signal ends at once)")
+        else:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            forced.set()
+    finally:
+        stop.cancel()
+        await server.stop(forced)
+    say("stopped")
+    return 0
+
+
+def _banner(server: Server) -> list[str]:
+    lines = ["", "jitney is serving:"]
+    for entry in server.repository.index():
+        if entry.version is None:
+            lines.append(f"  {entry.name:<16} not loaded: {_first_line(entry.reason)}")
+            continue
+        version = next(
+            (v for v in server.repository.versions(entry.name) if v.ref.version == entry.version),
+            None,
+        )
+        if version is None or entry.state != "READY":
+            lines.append(
+                f"  {entry.name:<16} version {entry.version}: {entry.state.value}: "
+                f"{_first_line(entry.reason)}"
+            )
+            continue
+        devices = ", ".join(f"{d} ({r.form})" for d, r in sorted(version.reports.items()))
+        limit = version.max_batch_size
+        batches = f"batches of up to {limit} rows" if limit else "no batching"
+        lines.append(f"  {entry.name:<16} version {entry.version} on {devices}, {batches}")
+    host = server.settings.server.host
+    lines += ["", f"gRPC     {host}:{server.grpc.port}   (inference.GRPCInferenceService)"]
+    if server.page is not None:
+        lines.append(f"metrics  http://{host}:{server.page.port}/metrics")
+    where = "" if server.grpc.port == 8001 else f" --address {host}:{server.grpc.port}"  # noqa: PLR2004
+    lines += [
+        "",
+        f"try      jitney status{where}",
+        f"         jitney infer digits --image models/repository/digits/examples/…png{where}",
+        f'         jitney infer minilm --text "a small bus"{where}',
+        "stop     Ctrl-C",
+    ]
+    return lines
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""

@@ -1,0 +1,256 @@
+"""The tree of settings: every knob of the server, its default, its bounds and its help text.
+
+It is the one list: flags, environment variables, keys of the settings file and ``--help`` are all
+derived from it (``config.sources``). Bounds of a single value are data here and are checked where
+the value is read, because only there is it known whether a flag, a variable or a file is to blame;
+what several values must satisfy together is checked when a section is made, by whomever.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from jitney.errors import ConfigError
+
+__all__ = [
+    "BatchingSettings",
+    "DeviceSettings",
+    "LimitSettings",
+    "RepositorySettings",
+    "ServerSettings",
+    "Setting",
+    "Settings",
+    "TelemetrySettings",
+]
+
+MIB: Final = 1 << 20
+MAX_PORT: Final = 65535
+MAX_WIRE_MESSAGE: Final = (1 << 31) - 1
+"""The largest message that protobuf can read, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is said about one setting beside its type and its default.
+
+    ``low`` and ``high`` are inclusive bounds of a number. ``choices`` or ``pattern`` restrict a
+    text; ``form`` describes the pattern to a person.
+    """
+
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    pattern: str | None = None
+    form: str = ""
+
+
+def _setting(default: object, help_: str, **bounds: Any) -> Any:  # noqa: ANN401  # as field() is
+    return field(default=default, metadata={"setting": Setting(help_, **bounds)})
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Where the server listens and how it ends."""
+
+    host: str = _setting(
+        "127.0.0.1",
+        "address to listen on, for gRPC and metrics",
+        pattern=r"[^\s/]+",
+        form="an address such as 127.0.0.1",
+    )
+    grpc_port: int = _setting(
+        8001, "port of the gRPC service; 0 takes a free one", low=0, high=MAX_PORT
+    )
+    metrics_port: int = _setting(
+        8002, "port of the metrics page; 0 takes a free one", low=0, high=MAX_PORT
+    )
+    insecure: bool = _setting(
+        default=False,
+        help_="listen on an address that other machines reach, although there is no TLS",
+    )
+    reflection: bool = _setting(
+        default=True, help_="answer server reflection, which grpcurl and the like need"
+    )
+    drain_delay_seconds: float | None = _setting(
+        None,
+        "how long to keep accepting after a stop signal, while balancers notice; "
+        "auto is 0 on a loopback address and 10 elsewhere",
+        low=0,
+        high=3600,
+    )
+    drain_timeout_seconds: float = _setting(
+        30.0, "how long accepted requests may take to finish after that", low=0, high=3600
+    )
+
+    def __post_init__(self) -> None:
+        """Check what the values must satisfy together.
+
+        :raises ConfigError: when they do not.
+        """
+        if self.grpc_port == self.metrics_port != 0:
+            msg = f"server.grpc_port and server.metrics_port: both are {self.grpc_port}"
+            raise ConfigError(msg)
+        if not self.loopback and not self.insecure:
+            msg = (
+                f"server.host: {self.host!r} can be reached from other machines, and connections "
+                "are not encrypted; say --insecure (server.insecure = true) to accept that, or "
+                "listen on 127.0.0.1"
+            )
+            raise ConfigError(msg)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches ``host``; a name other than localhost counts as not.
+
+        Names are not resolved: what they mean may change after the check.
+        """
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def drain_delay(self) -> float:
+        """``drain_delay_seconds`` with auto decided."""
+        if self.drain_delay_seconds is not None:
+            return self.drain_delay_seconds
+        return 0.0 if self.loopback else 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What the server accepts at the same time, before it says that it is overloaded."""
+
+    max_message_bytes: int = _setting(
+        0,
+        "largest message to receive, in bytes; 0 derives it from slot_bytes",
+        low=0,
+        high=MAX_WIRE_MESSAGE,
+    )
+    max_inflight_requests: int = _setting(
+        8192, "requests accepted and not yet answered", low=1, high=1 << 24
+    )
+    max_inflight_bytes: int = _setting(
+        2 << 30, "bytes of their messages, all together", low=1, high=1 << 44
+    )
+    max_concurrent_streams: int = _setting(
+        1024, "calls open at once on one connection", low=1, high=(1 << 31) - 1
+    )
+    max_connections: int = _setting(2048, "connections open at once", low=1, high=1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingSettings:
+    """How models are batched that do not say it themselves in their model.toml."""
+
+    max_batch_size: int = _setting(32, "rows of one batch, at most", low=1, high=1 << 16)
+    max_queue_delay_ms: float = _setting(
+        0.0,
+        "how long the oldest request may wait for company while a device is free, in milliseconds",
+        low=0,
+        high=60_000,
+    )
+    max_queue_size: int = _setting(
+        4096, "rows that may wait per model version and shape", low=1, high=1 << 24
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSettings:
+    """What models run on, and the workers that drive it."""
+
+    device: str = _setting(
+        "auto",
+        "auto (every CUDA device, else the CPU), cpu, cuda (every CUDA device), "
+        "or a list such as cuda:0,cuda:1",
+        pattern=r"auto|cpu|cuda|cuda:[0-9]{1,3}(,cuda:[0-9]{1,3})*",
+        form="auto, cpu, cuda, or a list such as cuda:0,cuda:1",
+    )
+    cpu_threads: int = _setting(
+        0, "threads of the CPU worker; 0 shares all cores between the workers", low=0, high=4096
+    )
+    slots: int = _setting(3, "batch buffers of each worker", low=1, high=16)
+    slot_bytes: int = _setting(
+        64 * MIB,
+        "size of one batch buffer, in bytes, for inputs and again for outputs",
+        low=4096,
+        high=1 << 34,
+    )
+    start_timeout_seconds: float = _setting(
+        120.0, "how long a worker may take to start", low=0.1, high=3600
+    )
+    batch_timeout_seconds: float = _setting(
+        60.0, "how long one batch may run before its worker is replaced", low=0.1, high=3600
+    )
+    max_restarts: int = _setting(
+        5, "restarts of one worker within a minute before it is given up", low=0, high=1000
+    )
+
+    def __post_init__(self) -> None:
+        """Check that no device is listed twice.
+
+        :raises ConfigError: when one is.
+        """
+        names = self.device.split(",")
+        if len(set(names)) != len(names):
+            msg = f"devices.device: {max(names, key=names.count)} is listed more than once"
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class RepositorySettings:
+    """Where models are, and which of them are served."""
+
+    model_repository: tuple[Path, ...] = _setting(
+        (Path("models"),), "folder that holds one folder per model; may be repeated"
+    )
+    model_control_mode: str = _setting(
+        "none",
+        "none serves everything found at the start, explicit waits for load requests",
+        choices=("none", "explicit"),
+    )
+    exit_on_error: bool = _setting(
+        default=False, help_="end when a model fails to load at the start"
+    )
+    strict_readiness: bool = _setting(
+        default=True, help_="the server is ready only when every model that should be served is"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """What the server tells about itself."""
+
+    log_level: str = _setting(
+        "info", "the least severe messages to log", choices=("debug", "info", "warning", "error")
+    )
+    metrics: bool = _setting(default=True, help_="serve the metrics page")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole tree; a component is given its own section of it and never the whole."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    batching: BatchingSettings = field(default_factory=BatchingSettings)
+    devices: DeviceSettings = field(default_factory=DeviceSettings)
+    repository: RepositorySettings = field(default_factory=RepositorySettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest message to receive, in bytes.
+
+        Where nobody said, one whole slot and 1 MiB for names, shapes and headers: a larger
+        message could not be run anyhow.
+        """
+        if self.limits.max_message_bytes:
+            return self.limits.max_message_bytes
+        return min(self.devices.slot_bytes + MIB, MAX_WIRE_MESSAGE)

@@ -1,0 +1,180 @@
+"""What a transport talks to: a request goes in, a reply or an error comes out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from jitney.errors import InvalidRequest, JitneyError
+from jitney.repository.check import check_data
+from jitney.scheduling.batch import Entry, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jitney.admission import Admission
+    from jitney.clock import Clock
+    from jitney.execution.executor import Completion
+    from jitney.repository.handle import ModelVersion
+    from jitney.repository.repository import Repository
+    from jitney.runtime.report import LoadReport
+    from jitney.scheduling.batch import Batch
+    from jitney.scheduling.scheduler import Scheduler
+    from jitney.telemetry.metrics import Metrics
+    from jitney.types import ModelRef, Request
+
+    Waiter = Callable[[object, JitneyError | None], None]
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Resolves, checks, admits and submits requests, and passes on what the workers report.
+
+    All of it happens on the event loop that owns the scheduler; nothing here blocks or waits.
+    ``submit`` is the real entry. Nothing above knows batches, nothing below knows a transport.
+
+    It is also the executor's listener: what happens to devices concerns the repository (is the
+    version ready?) and the scheduler (may a batch go there?), in that order.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        scheduler: Scheduler,
+        admission: Admission,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._repository = repository
+        self._scheduler = scheduler
+        self._admission = admission
+        self._clock = clock
+        self._metrics = metrics
+        self._on_readiness: list[Callable[[], None]] = []
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def submit(self, request: Request, waiter: Waiter) -> Entry:
+        """Accept a request; ``waiter(reply, error)`` is called once, unless it is cancelled.
+
+        :raises JitneyError: when it is refused; ``waiter`` is not called then.
+        """
+        header = request.header
+        version: ModelVersion | None = None
+        try:
+            version = self._repository.resolve(header.model_name, header.model_version)
+            request.model = version.ref
+            key, checked = version.plan(header)
+            if len(request.data) != len(checked.sizes):
+                msg = f"{len(request.data)} tensors came for {len(checked.sizes)} inputs"
+                raise InvalidRequest(msg)
+            nbytes = check_data(header, checked.sizes, request.data)
+            version.check_bytes(nbytes, key)
+            self._admission.admit(nbytes)
+        except JitneyError as error:
+            self._metrics.request_refused(version.ref if version else None, error)
+            raise
+        entry = Entry(
+            request,
+            key,
+            checked.rows,
+            nbytes,
+            self._clock.now(),
+            request.deadline,
+            self._ended,
+            checked.order,
+            checked.outputs,
+        )
+        entry.waiter = waiter
+        try:
+            self._scheduler.submit(entry)
+        except JitneyError as error:
+            self._admission.release(nbytes)
+            self._metrics.request_refused(version.ref, error)
+            raise
+        return entry
+
+    def cancel(self, entry: Entry) -> None:
+        """Forget a request whose caller went away; idempotent, also after its end."""
+        if entry.state is not State.DONE:
+            self._scheduler.cancel(entry)
+            self._admission.release(entry.nbytes)
+
+    async def infer(self, request: Request) -> object:
+        """Submit and wait; cancelling the wait cancels the request.
+
+        :raises JitneyError: when the request is refused or fails.
+        """
+        future = asyncio.get_running_loop().create_future()
+
+        def waiter(reply: object, error: JitneyError | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(reply)
+            else:
+                future.set_exception(error)
+
+        entry = self.submit(request, waiter)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.cancel(entry)
+            raise
+
+    def _ended(self, entry: Entry, reply: object, error: JitneyError | None) -> None:
+        self._admission.release(entry.nbytes)
+        if error is not None:
+            self._metrics.request_failed(entry, error, self._clock.now() - entry.arrived)
+        if entry.waiter is not None:
+            entry.waiter(reply, error)
+
+    # -- what the executor tells ----------------------------------------------------------------
+
+    def on_readiness(self, callback: Callable[[], None]) -> None:
+        """Call back after anything that may change which versions are ready."""
+        self._on_readiness.append(callback)
+
+    def completed(self, batch: Batch, completion: Completion) -> None:
+        """A batch ended."""
+        self._scheduler.completed(batch, completion)
+
+    def device_up(self, device: str) -> None:
+        """A device can take batches."""
+        self._scheduler.device_up(device)
+
+    def device_down(self, device: str) -> None:
+        """A device's worker ended and is being replaced."""
+        self._repository.device_down(device)
+        self._scheduler.device_down(device)
+        self._readiness_changed()
+
+    def device_failed(self, device: str, why: str) -> None:
+        """A device was given up; what waited for it alone cannot be served."""
+        for ref in self._repository.device_failed(device, why):
+            self._scheduler.abandon(ref, "the device of this model failed")
+        self._readiness_changed()
+
+    def model_loaded(self, device: str, model: ModelRef, report: LoadReport) -> None:
+        """A model can run on a device."""
+        self._repository.model_loaded(device, model, report)
+        self._scheduler.model_ready(device, model)
+        self._readiness_changed()
+
+    def model_refused(self, device: str, model: ModelRef, error: JitneyError) -> None:
+        """A model cannot be loaded onto a device."""
+        self._repository.model_refused(device, model, error)
+        version = self._repository.version(model)
+        if version is not None and not version.reports:
+            self._scheduler.abandon(model, "the model could not be loaded again")
+        self._readiness_changed()
+
+    def model_gone(self, device: str, model: ModelRef) -> None:
+        """A model can no longer run on a device."""
+        self._scheduler.model_gone(device, model)
+        self._readiness_changed()
+
+    def _readiness_changed(self) -> None:
+        for callback in self._on_readiness:
+            callback()

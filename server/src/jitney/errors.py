@@ -1,0 +1,149 @@
+"""The error taxonomy: what can go wrong on the way of a request, whoever is to blame.
+
+An error belongs to one arrow of the data flow and carries a text for the caller; it never holds a
+path, a process id, a shared-memory name or a traceback. The codes of gRPC are assigned in one
+place, ``transport.status``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BatchTooLarge",
+    "ConfigError",
+    "DeadlineExpired",
+    "Draining",
+    "InferenceFailed",
+    "InputRejected",
+    "InvalidRequest",
+    "JitneyError",
+    "ModelError",
+    "ModelLoadFailed",
+    "ModelNotFound",
+    "ModelNotReady",
+    "NotSupported",
+    "OutOfDeviceMemory",
+    "OutputTooLarge",
+    "Overloaded",
+    "WorkerLost",
+]
+
+
+class JitneyError(Exception):
+    """The base of everything that a caller may be told.
+
+    ``reason`` is the stable, machine-readable name (``ErrorInfo.reason``, metric labels);
+    ``str(error)`` is the text for a person.
+    """
+
+    reason = "INTERNAL"
+
+
+class InvalidRequest(JitneyError):
+    """The request contradicts the protocol or the model's contract; repeating it cannot help."""
+
+    reason = "BAD_INPUT"
+
+
+class BatchTooLarge(InvalidRequest):
+    """The request has more rows, or more bytes, than one batch of its model may have."""
+
+    reason = "BATCH_TOO_LARGE"
+
+
+class ModelNotFound(JitneyError):
+    """No such model, or no such version of it."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class ModelNotReady(JitneyError):
+    """The version exists and is loading, or its worker is being replaced; safe to retry."""
+
+    reason = "MODEL_LOADING"
+
+
+class ModelLoadFailed(JitneyError):
+    """The version could not be loaded; the operator must act."""
+
+    reason = "MODEL_LOAD_FAILED"
+
+
+class Draining(JitneyError):
+    """The server is shutting down and takes nothing new; another replica may."""
+
+    reason = "DRAINING"
+
+
+class WorkerLost(JitneyError):
+    """The worker process ended while it held the request; inference is safe to repeat."""
+
+    reason = "WORKER_LOST"
+
+
+class Overloaded(JitneyError):
+    """A queue, byte or request limit is reached.
+
+    ``reason`` is one of QUEUE_FULL, BYTE_BUDGET, REQUEST_LIMIT; ``retry_after`` is the advice to
+    the caller in seconds.
+    """
+
+    reason = "QUEUE_FULL"
+
+    def __init__(self, text: str, *, reason: str = "QUEUE_FULL", retry_after: float = 0.05) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class DeadlineExpired(JitneyError):
+    """The deadline passed while the request waited; it never reached a device."""
+
+    reason = "EXPIRED"
+
+
+class OutOfDeviceMemory(JitneyError):
+    """Even this request alone does not fit into the device's memory."""
+
+    reason = "DEVICE_OOM"
+
+
+class InferenceFailed(JitneyError):
+    """The model did not return what its signature says; no caller can mend that."""
+
+    reason = "MODEL_ERROR"
+
+
+class InputRejected(InferenceFailed):
+    """The model raised on this request alone, after it ran on others: the values are to blame."""
+
+    reason = "MODEL_ERROR"
+
+
+class OutputTooLarge(JitneyError):
+    """The outputs of this request alone do not fit into a slot (``--slot-bytes``)."""
+
+    reason = "OUTPUT_TOO_LARGE"
+
+
+class NotSupported(JitneyError):
+    """The RPC or option exists in the protocol, and this server does not offer it."""
+
+    reason = "NOT_SUPPORTED"
+
+
+class ConfigError(JitneyError):
+    """A flag, environment variable, settings file or ``model.toml`` is wrong.
+
+    The text names the setting by its full path and says what to write.
+    """
+
+    reason = "CONFIG"
+
+
+class ModelError(JitneyError):
+    """A model file is broken, hostile or does not keep its contract; raised while loading it.
+
+    ``reason`` names the check that failed, ``str(error)`` says what to do about it.
+    """
+
+    reason = "MODEL_INVALID"

@@ -1,0 +1,63 @@
+"""What the scheduler asks of whoever runs batches. The smallest file is the interface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from jitney.errors import JitneyError
+    from jitney.runtime.report import LoadReport
+    from jitney.scheduling.batch import Batch
+    from jitney.types import BatchOutputs, ModelRef
+
+__all__ = ["Completion", "Executor", "Listener"]
+
+
+class Completion(NamedTuple):
+    """How a batch ended: outputs or an error, and the worker's stamps in monotonic seconds.
+
+    The views in ``outputs`` are valid only until the call that hands them over returns. The stamps
+    are 0 where the batch never got that far.
+    """
+
+    outputs: BatchOutputs | None
+    error: JitneyError | None
+    started: float = 0.0
+    copied_in: float = 0.0
+    inferred: float = 0.0
+    copied_out: float = 0.0
+
+
+class Executor(Protocol):
+    """Runs closed batches on devices, one after the other on each."""
+
+    def start(self, batch: Batch) -> None:
+        """Run a batch on ``batch.device``; end it by exactly one ``Listener.completed``.
+
+        Never raises: what goes wrong is a completion with an error, in a later turn.
+        """
+
+
+class Listener(Protocol):
+    """Whom an executor tells, on the thread that owns the scheduler."""
+
+    def completed(self, batch: Batch, completion: Completion) -> None:
+        """A batch ended."""
+
+    def device_up(self, device: str) -> None:
+        """A device can take batches; models become ready on it one by one."""
+
+    def device_down(self, device: str) -> None:
+        """A device's worker ended and is being replaced; its batches end right after this."""
+
+    def device_failed(self, device: str, why: str) -> None:
+        """A device was given up."""
+
+    def model_loaded(self, device: str, model: ModelRef, report: LoadReport) -> None:
+        """A model can run on a device."""
+
+    def model_refused(self, device: str, model: ModelRef, error: JitneyError) -> None:
+        """A model cannot be loaded onto a device."""
+
+    def model_gone(self, device: str, model: ModelRef) -> None:
+        """A model can no longer run on a device."""

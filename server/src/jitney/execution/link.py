@@ -1,0 +1,228 @@
+"""One live worker process, seen from the server: how it is started, spoken to and ended."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+from jitney.execution import wire
+from jitney.execution.slots import SlotMemory, Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["WorkerCommand", "WorkerLink", "worker_environment"]
+
+KEPT_VARIABLES: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+)
+"""What a worker inherits. Everything else stays behind: a worker runs code that came with a model,
+and environments hold secrets."""
+
+
+def worker_environment(
+    environment: Mapping[str, str], device: str, threads: int
+) -> dict[str, str]:
+    """Return the environment of a worker.
+
+    Thread counts are set here because libraries read them when torch is imported. A worker of a
+    GPU sees only that GPU, or it would make contexts of hundreds of megabytes on the others.
+    """
+    kept = {name: environment[name] for name in KEPT_VARIABLES if name in environment}
+    if threads:
+        kept |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if device.startswith("cuda:"):
+        index = int(device.removeprefix("cuda:"))
+        visible = [v for v in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if v]
+        kept["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else str(index)
+    else:
+        kept["CUDA_VISIBLE_DEVICES"] = ""
+    return kept
+
+
+class WorkerCommand:
+    """How to start the worker of one device; made once, used at every start."""
+
+    def __init__(
+        self, device: str, environment: Mapping[str, str], *, threads: int, slots: int, slot_bytes: int
+    ) -> None:
+        self.device = device
+        self.environment = worker_environment(environment, device, threads)
+        self.threads = threads
+        self.slots = slots
+        self.slot_bytes = slot_bytes
+
+    def arguments(self, socket_fd: int, memory_fd: int) -> list[str]:
+        """Return the command line."""
+        return [
+            sys.executable,
+            "-m",
+            "jitney.execution.worker",
+            f"--device={self.device}",
+            f"--threads={self.threads}",
+            f"--slots={self.slots}",
+            f"--slot-bytes={self.slot_bytes}",
+            f"--socket-fd={socket_fd}",
+            f"--memory-fd={memory_fd}",
+            f"--parent={os.getpid()}",
+        ]
+
+
+class WorkerLink:
+    """A worker process with its socket and its slots.
+
+    ``on_message(link, message)`` is called on the event loop with every message that reads well;
+    ``on_gone(link, why)`` exactly once, when the process ended, closed its socket or sent
+    something malformed (it is killed then).
+
+    The process is started by exec (``subprocess``), never by a plain fork, which gRPC's threads
+    would not survive. It dies with this process: the kernel tells it (PDEATHSIG), and its socket
+    ends.
+    """
+
+    def __init__(
+        self,
+        command: WorkerCommand,
+        loop: asyncio.AbstractEventLoop,
+        on_message: Callable[[WorkerLink, wire.Done | wire.Failed | wire.Note], None],
+        on_gone: Callable[[WorkerLink, str], None],
+    ) -> None:
+        self.device = command.device
+        self._loop = loop
+        self._on_message = on_message
+        self._on_gone = on_gone
+        self._alive = True
+        memory = SlotMemory.create(command.slots, command.slot_bytes)
+        command.slot_bytes = memory.slot_bytes
+        self.slots = Slots(memory)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+                command.arguments(theirs.fileno(), memory.fd),
+                env=command.environment,
+                pass_fds=(theirs.fileno(), memory.fd),
+                stdin=subprocess.DEVNULL,
+                # A model may print. What it prints must not reach whoever reads our stdout.
+                stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else subprocess.DEVNULL,
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            memory.close_fd()
+        ours.setblocking(False)
+        self._socket = ours
+        loop.add_reader(ours.fileno(), self._readable)
+
+    @property
+    def pid(self) -> int:
+        """The process id, for the log."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether messages may still be sent."""
+        return self._alive
+
+    def send(self, message: bytes, fds: tuple[int, ...] = ()) -> None:
+        """Send a message; a worker that cannot take it is as good as dead and is killed."""
+        if not self._alive:
+            return
+        try:
+            if fds:
+                ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+                self._socket.sendmsg([message], ancillary)
+            else:
+                self._socket.send(message)
+        except OSError as error:
+            self._end(f"could not be reached ({error.strerror})")
+
+    def stop(self) -> None:
+        """Ask the process to finish what it was sent and to exit."""
+        self.send(wire.write_note(wire.Kind.STOP))
+
+    def kill(self, why: str) -> None:
+        """End the process at once. SIGKILL, because a hung device call ignores everything else."""
+        self._end(why)
+
+    async def wait(self, timeout: float) -> int | None:  # noqa: ASYNC109  # a bound, not a scope
+        """Wait for the process to end, kill it after ``timeout`` seconds; return its exit code."""
+        deadline = self._loop.time() + timeout
+        delay = 0.001
+        while self._process.poll() is None:
+            if self._loop.time() >= deadline:
+                self._process.kill()
+                return await self._loop.run_in_executor(None, self._process.wait)
+            await asyncio.sleep(delay)
+            delay = min(0.05, delay * 2)
+        self._close()
+        return self._process.returncode
+
+    def _readable(self) -> None:
+        try:
+            message = self._socket.recv(wire.MAX_MESSAGE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(f"its channel broke ({error.strerror})")
+            return
+        if not message:
+            self._end("it closed its channel")
+            return
+        try:
+            read = wire.read(message)
+            if isinstance(read, wire.Run):
+                msg = "a worker sent a batch"
+                raise wire.WireError(msg)  # noqa: TRY301  # one place ends a worker
+            self._on_message(self, read)
+        except wire.WireError as error:
+            self._end(f"it broke the protocol: {error}")
+
+    def _end(self, why: str) -> None:
+        if not self._alive:
+            return
+        self._close()
+        code = self._process.poll()
+        if code is None:
+            self._process.kill()
+        elif code < 0:
+            with contextlib.suppress(ValueError):
+                why = f"{why}; killed by {signal.Signals(-code).name}"
+        elif code:
+            why = f"{why}; exit code {code}"
+        self._on_gone(self, why)
+
+    def _close(self) -> None:
+        if self._alive:
+            self._alive = False
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
+
+def _has_fileno(stream: object) -> bool:
+    try:
+        stream.fileno()  # type: ignore[attr-defined]  # tests and embedders replace streams
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,132 @@
+"""Batch buffers: memory that the server process and one worker both map.
+
+All slots of a worker are one anonymous file (memfd). It has no name, so nothing is left behind
+when both processes are gone, however they went; and a worker that is replaced gets a new one, so a
+late write of the old one lands nowhere. Pages cost memory only once they were written to (a CUDA
+worker page-locks them all).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Final
+
+from jitney.execution.wire import Tensor, WireError
+
+__all__ = ["ALIGNMENT", "SlotMemory", "Slots", "aligned"]
+
+ALIGNMENT: Final = 64
+"""Bytes; tensors start at multiples of it (a cache line, and what vector kernels like best)."""
+
+
+def aligned(offset: int) -> int:
+    """Round an offset up to the alignment."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+class SlotMemory:
+    """The mapping of ``count`` slots, each with ``slot_bytes`` for inputs and as many for outputs.
+
+    Slot ``i`` has its inputs at ``2 * i * slot_bytes`` and its outputs right behind them.
+    ``inputs[i]`` and ``outputs[i]`` are writable byte views.
+    """
+
+    def __init__(self, fd: int, count: int, slot_bytes: int) -> None:
+        self.fd = fd
+        self.count = count
+        self.slot_bytes = slot_bytes
+        self.mapping = mmap.mmap(fd, 2 * count * slot_bytes)
+        whole = memoryview(self.mapping)
+        self.inputs = [
+            whole[2 * i * slot_bytes : (2 * i + 1) * slot_bytes] for i in range(count)
+        ]
+        self.outputs = [
+            whole[(2 * i + 1) * slot_bytes : (2 * i + 2) * slot_bytes] for i in range(count)
+        ]
+
+    @classmethod
+    def create(cls, count: int, slot_bytes: int) -> SlotMemory:
+        """Make a new anonymous file of the right size and map it."""
+        slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        fd = os.memfd_create("jitney-slots", os.MFD_CLOEXEC)
+        os.ftruncate(fd, 2 * count * slot_bytes)
+        return cls(fd, count, slot_bytes)
+
+    def close_fd(self) -> None:
+        """Close the descriptor; the mapping stays until its last view is gone."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Slots:
+    """Which slots of a worker are free, and checked views into them.
+
+    Invariants: a slot is held by one batch from ``acquire`` to ``release``; a view is only made
+    inside its slot.
+    """
+
+    def __init__(self, memory: SlotMemory) -> None:
+        self.memory = memory
+        self._free = list(range(memory.count))
+
+    def __repr__(self) -> str:
+        """Return a line for logs and tests."""
+        return f"<Slots {len(self._free)} of {self.memory.count} free>"
+
+    def acquire(self) -> int:
+        """Take a free slot.
+
+        The policy gives a worker one batch to run and one to stage, and a third is being answered,
+        so three slots always suffice and an empty list is a bug.
+        """
+        return self._free.pop()
+
+    def release(self, slot: int) -> None:
+        """Give a slot back."""
+        self._free.append(slot)
+
+    def lay_out(
+        self, slot: int, sizes: list[int]
+    ) -> tuple[list[int], list[memoryview]]:
+        """Place inputs of the given sizes one after the other; return offsets and views.
+
+        :raises WireError: when they do not fit, which the batch key's limits rule out.
+        """
+        base = self.memory.inputs[slot]
+        offsets, views = [], []
+        at = 0
+        for size in sizes:
+            end = at + size
+            if end > len(base):
+                msg = f"{end} bytes do not fit into a slot of {len(base)}"
+                raise WireError(msg)
+            offsets.append(at)
+            views.append(base[at:end])
+            at = aligned(end)
+        return offsets, views
+
+    def output(self, slot: int, tensor: Tensor, rows: int) -> tuple[memoryview, list[int] | None]:
+        """Return an output's bytes and, for BYTES of a batched model, its checked row offsets.
+
+        :raises WireError: when any of it lies outside the slot.
+        """
+        base = self.memory.outputs[slot]
+        end = tensor.offset + tensor.nbytes
+        if end > len(base):
+            msg = f"an output ends at {end} of {len(base)}"
+            raise WireError(msg)
+        data = base[tensor.offset : end]
+        if tensor.row_offsets_at < 0:
+            return data, None
+        table_end = tensor.row_offsets_at + 8 * (rows + 1)
+        if table_end > len(base) or tensor.row_offsets_at % 8:
+            msg = f"row offsets at {tensor.row_offsets_at}"
+            raise WireError(msg)
+        # Copied out before they are checked: the worker could change them in between.
+        offsets = base[tensor.row_offsets_at : table_end].cast("Q").tolist()
+        if offsets[0] != 0 or offsets[-1] != tensor.nbytes or offsets != sorted(offsets):
+            msg = "row offsets are not ascending from 0 to the tensor's size"
+            raise WireError(msg)
+        return data, offsets

@@ -1,0 +1,166 @@
+"""The state of the whole server, for whoever asks: readiness, status, gauges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jitney.repository.handle import VersionState
+from jitney.telemetry.metrics import GaugeReading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from jitney.admission import Admission, AdmissionStatistics
+    from jitney.clock import Clock
+    from jitney.execution.pool import DeviceStatistics, WorkerPool
+    from jitney.repository.repository import Repository
+    from jitney.scheduling.policy import Policy
+    from jitney.telemetry.pulse import Pulse
+    from jitney.types import ModelRef
+
+__all__ = ["Overview"]
+
+Reading = Iterable[tuple[tuple[str, ...], float]]
+
+
+class Overview:
+    """Reads everybody's figures and owns none.
+
+    ``is_ready`` is the truth about serving, not about processes: a device must be up, and under
+    strict readiness every version that should be served must be loaded.
+    """
+
+    def __init__(  # noqa: PLR0913  # whom it reads
+        self,
+        repository: Repository,
+        pool: WorkerPool,
+        policy: Policy,
+        admission: Admission,
+        pulse: Pulse,
+        clock: Clock,
+        *,
+        strict_readiness: bool,
+    ) -> None:
+        self._repository = repository
+        self._pool = pool
+        self._policy = policy
+        self._admission = admission
+        self._pulse = pulse
+        self._clock = clock
+        self._strict = strict_readiness
+        self._started_at = clock.now()
+        self.serving = False
+        """Whether the start is over and the stop has not begun."""
+
+    def is_ready(self) -> bool:
+        """Whether the server can serve what it should."""
+        if not self.serving or not any(d.state == "up" for d in self._pool.statistics()):
+            return False
+        return not self._strict or self._repository.all_ready()
+
+    def models_ready(self) -> dict[str, bool]:
+        """Return, for each model, whether any version of it is ready."""
+        return {
+            name: self.serving
+            and any(v.state is VersionState.READY for v in self._repository.versions(name))
+            for name in self._repository.names()
+        }
+
+    def uptime(self) -> float:
+        """Return seconds since the start."""
+        return self._clock.now() - self._started_at
+
+    def in_flight(self) -> AdmissionStatistics:
+        """Return what was accepted and is not yet answered."""
+        return self._admission.statistics()
+
+    def queued_rows(self) -> dict[ModelRef, int]:
+        """Return the rows that wait, by version."""
+        return self._policy.queued_rows()
+
+    def devices(self) -> Iterator[tuple[DeviceStatistics, float]]:
+        """Yield every device with the share of the last second that it was busy."""
+        for statistics in self._pool.statistics():
+            yield statistics, self._pulse.busy_ratio(statistics.name)
+
+    # -- gauges: read on the exposition's thread, so they only take copies --------------------------
+
+    def gauges(self) -> list[GaugeReading]:
+        """Return every gauge of the server."""
+        model, device = ("model", "version"), ("device",)
+        return [
+            GaugeReading(
+                "jitney_queue_depth", "Rows waiting, not yet in a batch.", model, self._queue_depth
+            ),
+            GaugeReading(
+                "jitney_inflight_requests",
+                "Requests accepted and not yet answered.",
+                (),
+                lambda: [((), self._admission.requests)],
+            ),
+            GaugeReading(
+                "jitney_inflight_bytes",
+                "Bytes of their tensors.",
+                (),
+                lambda: [((), self._admission.nbytes)],
+            ),
+            GaugeReading(
+                "jitney_device_busy_ratio",
+                "Share of the last second that a device spent on batches.",
+                device,
+                lambda: [((s.name,), ratio) for s, ratio in self.devices()],
+            ),
+            GaugeReading(
+                "jitney_device_memory_bytes",
+                "Memory of a device's worker: allocated, reserved, total.",
+                (*device, "kind"),
+                self._memory,
+            ),
+            GaugeReading(
+                "jitney_worker_restarts",
+                "How often a device's worker was replaced.",
+                device,
+                lambda: [((s.name,), s.restarts) for s, _ in self.devices()],
+            ),
+            GaugeReading(
+                "jitney_worker_state",
+                "1 for the state that a device's worker is in.",
+                (*device, "state"),
+                lambda: [((s.name, s.state), 1) for s, _ in self.devices()],
+            ),
+            GaugeReading(
+                "jitney_model_state",
+                "1 for the state that a version is in.",
+                (*model, "state"),
+                self._model_states,
+            ),
+            GaugeReading(
+                "jitney_model_load_seconds",
+                "Duration of the last load, warm-up and proofs included.",
+                (*model, *device),
+                self._load_seconds,
+            ),
+        ]
+
+    def _queue_depth(self) -> Reading:
+        waiting = self.queued_rows()
+        for entry in self._repository.index():
+            if entry.version is not None:
+                ref = (entry.name, entry.version)
+                yield (entry.name, str(entry.version)), waiting.get(ref, 0)  # type: ignore[call-overload]  # a ModelRef is such a tuple
+
+    def _memory(self) -> Reading:
+        for statistics, _ in self.devices():
+            for kind, size in list(statistics.memory_bytes.items()):
+                yield (statistics.name, kind), size
+
+    def _model_states(self) -> Reading:
+        for entry in self._repository.index():
+            version = "" if entry.version is None else str(entry.version)
+            yield (entry.name, version, entry.state.value), 1
+
+    def _load_seconds(self) -> Reading:
+        for version in list(self._repository.versions()):
+            for device, report in list(version.reports.items()):
+                labels = (version.ref.name, str(version.ref.version), device)
+                yield labels, report.load_seconds

@@ -1,0 +1,1 @@
+"""Models on disk: what is there, what it says about itself, and its bytes."""

@@ -1,0 +1,164 @@
+"""The zip archive around a model, checked before anything in it is unpacked.
+
+A model file comes from somewhere else, and the server reads it in the process that holds the
+sockets. So the directory is measured before ``zipfile`` parses it, the entries are judged before
+one is unpacked, and unpacking is bounded by the caller's limit whatever the entry declares.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from jitney.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Container"]
+
+MAX_ENTRIES: Final = 100_000
+MAX_DIRECTORY_BYTES: Final = 32 << 20
+MAX_NAME_CHARACTERS: Final = 1024
+MAX_GROWTH_BYTES: Final = 256 << 20
+"""How much larger than the file its entries may be together."""
+MAX_RATIO: Final = 100
+"""How far one entry may be compressed; code and debug tables stay below 20 (weights are stored)."""
+RATIO_FLOOR_BYTES: Final = 1 << 20
+"""Entries below this size may have any ratio."""
+
+END_BYTES: Final = 22
+LOCATOR_BYTES: Final = 20
+END64_BYTES: Final = 56
+
+
+class Container:
+    """The entries of one archive, by their path inside the archive's only folder.
+
+    ``root`` is the name of that folder, empty where there is no single one. ``size`` is the file's
+    in bytes. Two paths that differ only in case are refused: libtorch looks entries up without
+    regard to case (measured with 2.13), so it could run another one than was read here.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Check the archive.
+
+        :param file: seekable, opened for reading in binary; the caller closes it.
+        :raises ModelError: when it is no archive, is cut short or is built to do harm.
+        """
+        self.size = file.seek(0, io.SEEK_END)
+        _check_directory(file, self.size)
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+            msg = "the archive's directory is broken: the file was cut short or changed"
+            raise ModelError(msg) from None
+        entries = self._zip.infolist()
+        _check_entries(entries, self.size)
+        roots = {entry.filename.partition("/")[0] for entry in entries}
+        single = len(roots) == 1 and all("/" in entry.filename for entry in entries)
+        self.root = roots.pop() if single else ""
+        skip = len(self.root) + 1 if single else 0
+        self._entries = {entry.filename[skip:]: entry for entry in entries}
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether there is an entry of this path."""
+        return name in self._entries
+
+    def names(self, start: str = "", end: str = "") -> Iterator[str]:
+        """Yield the paths that start and end so, in the order of the archive."""
+        for name in self._entries:
+            if name.startswith(start) and name.endswith(end):
+                yield name
+
+    def size_of(self, name: str) -> int:
+        """Return the declared size of an entry in bytes."""
+        return self._entries[name].file_size
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Unpack one entry.
+
+        :raises ModelError: when it is larger than ``limit`` bytes, or its checksum does not fit.
+        """
+        entry = self._entries[name]
+        if entry.file_size > limit:
+            msg = f"{name}: {entry.file_size} bytes, at most {limit} are read"
+            raise ModelError(msg)
+        try:
+            with self._zip.open(entry) as stream:
+                data = stream.read(limit + 1)
+        # zlib.error has no common base with the others, and zipfile lets several kinds through.
+        except Exception as error:
+            msg = f"{name}: cannot be unpacked; the file was cut short or changed"
+            raise ModelError(msg) from error
+        if len(data) != entry.file_size:
+            msg = f"{name}: has not the size that the archive declares; the file was changed"
+            raise ModelError(msg)
+        return data
+
+
+def _check_directory(file: BinaryIO, size: int) -> None:
+    """Bound what ``zipfile`` is going to parse: it reads all of the directory before anything."""
+    file.seek(0)
+    if file.read(4) != b"PK\x03\x04":
+        msg = "not a model file: expected an archive as torch.jit.save writes it"
+        raise ModelError(msg)
+    file.seek(max(0, size - END_BYTES))
+    end = file.read(END_BYTES)
+    # Torch writes no archive comment, so the end record is the last thing in the file. Searching
+    # for it, as zip tools do, would let two readers find two different directories.
+    if len(end) < END_BYTES or end[:4] != b"PK\x05\x06" or end[20:] != b"\0\0":
+        msg = "the archive has no end: the file was cut short, copy it again"
+        raise ModelError(msg)
+    count, directory = int.from_bytes(end[10:12], "little"), int.from_bytes(end[12:16], "little")
+    file.seek(max(0, size - END_BYTES - LOCATOR_BYTES - END64_BYTES))
+    end64 = file.read(END64_BYTES + LOCATOR_BYTES)
+    if end64[-LOCATOR_BYTES:].startswith(b"PK\x06\x07"):
+        if not end64.startswith(b"PK\x06\x06"):
+            msg = "the archive's directory is broken: the file was cut short or changed"
+            raise ModelError(msg)
+        count = max(count, int.from_bytes(end64[32:40], "little"))
+        directory = max(directory, int.from_bytes(end64[40:48], "little"))
+    if count > MAX_ENTRIES or directory > min(MAX_DIRECTORY_BYTES, size):
+        msg = f"{count} entries in a directory of {directory} bytes: more than any model has"
+        raise ModelError(msg)
+
+
+def _check_entries(entries: Sequence[zipfile.ZipInfo], size: int) -> None:
+    packed = sum(entry.compress_size for entry in entries)
+    unpacked = sum(entry.file_size for entry in entries)
+    if len(entries) > MAX_ENTRIES:
+        msg = f"{len(entries)} entries: more than any model has"
+        raise ModelError(msg)
+    if packed > size:
+        msg = "entries overlap: the file is built to do harm"
+        raise ModelError(msg)
+    if unpacked > size + MAX_GROWTH_BYTES:
+        msg = f"{size} bytes would unpack to {unpacked}: the file is built to do harm"
+        raise ModelError(msg)
+    seen: set[str] = set()
+    for entry in entries:
+        name = entry.filename.lower()
+        if name in seen:
+            msg = f"the entry {entry.filename[:MAX_NAME_CHARACTERS]!r} occurs twice"
+            raise ModelError(msg)
+        seen.add(name)
+        _check_entry(entry)
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    shown = repr(entry.filename[:MAX_NAME_CHARACTERS])
+    if len(entry.filename) > MAX_NAME_CHARACTERS or ".." in entry.filename.split("/"):
+        msg = f"the entry {shown} has a path that no model has"
+        raise ModelError(msg)
+    if entry.flag_bits & 1:
+        msg = f"the entry {shown} is encrypted; torch does not read that"
+        raise ModelError(msg)
+    if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        msg = f"the entry {shown} is compressed in a way that torch does not read"
+        raise ModelError(msg)
+    bound = max(RATIO_FLOOR_BYTES, MAX_RATIO * entry.compress_size)
+    if entry.file_size > bound:
+        msg = f"the entry {shown} would unpack to {entry.file_size} bytes: built to do harm"
+        raise ModelError(msg)

@@ -1,0 +1,297 @@
+"""The models that are served: found, loaded, and looked up by the names that callers use."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from jitney.errors import (
+
+    InvalidRequest,
+    JitneyError,
+    ModelError,
+    ModelLoadFailed,
+    ModelNotFound,
+)
+from jitney.execution.loading import LoadSpec
+from jitney.repository.archive import read_archive
+from jitney.repository.handle import ModelLimits, ModelVersion, VersionState
+from jitney.repository.manifest import resolve_signature
+from jitney.repository.scan import scan, select_versions
+from jitney.repository.sealed import seal
+from jitney.runtime.options import LoadOptions
+from jitney.types import ModelRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from jitney.config import BatchingSettings
+    from jitney.execution.loading import Loader
+    from jitney.repository.manifest import ModelManifest
+    from jitney.repository.scan import FoundModel, FoundVersion
+    from jitney.repository.sealed import SealedFile
+    from jitney.runtime.report import LoadReport
+
+__all__ = ["IndexEntry", "Repository"]
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+
+class IndexEntry(NamedTuple):
+    """A line of the repository's index; a model of which no version was found has version None."""
+
+    name: str
+    version: int | None
+    state: VersionState
+    reason: str
+
+@dataclass(slots=True)
+class _Model:
+    name: str
+    description: str = ""
+    error: str = ""
+    versions: dict[int, ModelVersion] = field(default_factory=dict)
+    broken: dict[int, str] = field(default_factory=dict)
+
+class Repository:
+    """All models by name and version.
+
+    What is wrong with one model is noted with it and never keeps another from being served. A
+    model's file is read once for every load, into memory that cannot change any more; every later
+    load (onto the worker that replaces a dead one) must find the same digest.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        defaults: BatchingSettings,
+        slot_bytes: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._roots = roots
+        self._defaults = defaults
+        self._slot_bytes = slot_bytes
+        self._say = say
+        self._models: dict[str, _Model] = {}
+        self._resolved: dict[tuple[str, str], ModelVersion] = {}
+
+    def __repr__(self) -> str:
+        """Return a line for logs and tests."""
+        ready = sum(v.state is VersionState.READY for v in self.versions())
+        return f"<Repository {len(self._models)} models, {ready} versions ready>"
+
+    # -- loading --------------------------------------------------------------------------------
+
+    async def load_all(self, loader: Loader) -> None:
+        """Find every model and load the versions that its policy asks for.
+
+        :raises ConfigError: when a repository itself cannot be read.
+        """
+        for found in scan(self._roots):
+            model = self._models[found.name] = _Model(found.name)
+            if found.error is not None or found.manifest is None:
+                model.error = found.error or ""
+                self._say(f"{found.name}: {model.error}")
+                continue
+            for warning in found.warnings:
+                log.warning("model %s: %s", found.name, warning)
+            model.description = found.manifest.description
+            chosen = select_versions(found)
+            if not chosen:
+                model.error = "no version found: put the model at <name>/<number>/model.pt"
+                self._say(f"{found.name}: {model.error}")
+            for version in chosen:
+                await self._load(model, found, version, found.manifest, loader)
+
+    async def _load(
+        self,
+        model: _Model,
+        found: FoundModel,
+        version: FoundVersion,
+        manifest: ModelManifest,
+        loader: Loader,
+    ) -> None:
+        ref = ModelRef(found.name, version.version)
+        try:
+            if version.path is None:
+                raise ModelError(version.error or "not found")  # noqa: TRY301  # one place notes it
+            handle, request = self._prepare(ref, version.path, manifest)
+        except JitneyError as error:
+            model.broken[version.version] = str(error)
+            self._say(f"{ref}: not loaded: {error}")
+            return
+        model.versions[version.version] = handle
+        outcomes = await loader.load(request)
+        for device, outcome in outcomes.items():
+            if isinstance(outcome, ModelError):
+                handle.failed(str(outcome))
+                self._say(f"{ref}: not loaded on {device}: {outcome}")
+
+    def _prepare(
+        self, ref: ModelRef, path: Path, manifest: ModelManifest
+    ) -> tuple[ModelVersion, LoadSpec]:
+        with seal(path) as sealed:
+            digest = sealed.sha256
+            with open(f"/proc/self/fd/{sealed.fd}", "rb") as file:  # noqa: PTH123  # a descriptor
+                archive = read_archive(file)
+        signature = resolve_signature(manifest, archive.signature)
+        if signature is None:
+            msg = (
+                "nothing says what it takes and gives. Either pack it (jitney pack), or put a "
+                f"model.toml with this beside it:\n{archive.skeleton()}"
+            )
+            raise ModelError(msg)
+        limits = self._limits(manifest)
+        options = LoadOptions(
+            ref.name,
+            ref.version,
+            signature,
+            max_batch_size=limits.max_batch_size,
+            batching_required=manifest.batching.required,
+            optimise=manifest.runtime.optimise,
+        )
+
+        def reopen() -> SealedFile:
+            again = seal(path)
+            if again.sha256 != digest:
+                again.close()
+                msg = "its file changed since it was first loaded; restart to serve the new one"
+                raise ModelError(msg)
+            return again
+
+        def progress(device: str, text: str) -> None:
+            self._say(f"{ref} on {device}: {text}")
+
+        return (
+            ModelVersion(ref, signature, limits, digest),
+            LoadSpec(ref, options, reopen, progress),
+        )
+
+    def _limits(self, manifest: ModelManifest) -> ModelLimits:
+        batching, defaults = manifest.batching, self._defaults
+        delay_ms = batching.max_queue_delay_ms
+        return ModelLimits(
+            max_batch_size=(manifest.max_batch_size or defaults.max_batch_size)
+            if batching.enabled
+            else 1,
+            max_queue_rows=batching.max_queue_size or defaults.max_queue_size,
+            max_queue_delay=(defaults.max_queue_delay_ms if delay_ms is None else delay_ms) / 1000,
+            slot_bytes=self._slot_bytes,
+        )
+
+    # -- what the devices tell ------------------------------------------------------------------
+
+    def model_loaded(self, device: str, ref: ModelRef, report: LoadReport) -> None:
+        """Note that a device has a version."""
+        if (version := self.version(ref)) is not None:
+            version.loaded(device, report)
+            self._resolved.clear()
+
+    def model_refused(self, device: str, ref: ModelRef, error: ModelError) -> None:
+        """Note that a device will not have a version."""
+        if (version := self.version(ref)) is not None:
+            version.gone(device, str(error))
+            version.failed(str(error))
+
+    def device_down(self, device: str) -> None:
+        """Note that a device lost all its versions and will have them again."""
+        for version in self.versions():
+            version.gone(device, f"the worker of {device} is being replaced")
+
+    def device_failed(self, device: str, why: str) -> list[ModelRef]:
+        """Note that a device was given up; return the versions that no device has any more."""
+        lost = []
+        for version in self.versions():
+            version.gone(device, why)
+            if not version.reports:
+                version.failed(f"device {device} failed: {why}")
+                lost.append(version.ref)
+        return lost
+
+    # -- looking up -----------------------------------------------------------------------------
+
+    def resolve(self, name: str, version: str) -> ModelVersion:
+        """Return the version that a caller means; an empty text is the highest that is ready.
+
+        :raises InvalidRequest: when ``version`` is not a number.
+        :raises ModelNotFound: when there is no such model or version.
+        :raises ModelLoadFailed: when the version was found and could not be read.
+        """
+        found = self._resolved.get((name, version))
+        if found is not None and found.state is VersionState.READY:
+            return found
+        model = self._models.get(name)
+        if model is None:
+            msg = f"Request for unknown model: '{name}' is not found"
+            raise ModelNotFound(msg)
+        found = self._newest(model) if version == "" else self._numbered(model, version)
+        self._resolved[name, version] = found
+        return found
+
+    def _newest(self, model: _Model) -> ModelVersion:
+        ready = [v for v in model.versions.values() if v.state is VersionState.READY]
+        candidates = ready or list(model.versions.values())
+        if not candidates:
+            why = model.error or "; ".join(model.broken.values())
+            msg = f"Request for unknown model: '{model.name}' has no available versions: {why}"
+            raise ModelLoadFailed(msg)
+        return max(candidates, key=lambda v: v.ref.version)
+
+    def _numbered(self, model: _Model, version: str) -> ModelVersion:
+        if not VERSION.fullmatch(version):
+            shown = version[:40]
+            msg = f"failed to get model version from specified version string {shown!r}"
+            raise InvalidRequest(msg)
+        number = int(version)
+        if number in model.versions:
+            return model.versions[number]
+        if number in model.broken:
+            msg = (
+                f"Request for unknown model: '{model.name}' version {number} is not at ready "
+                f"state: {model.broken[number]}"
+            )
+            raise ModelLoadFailed(msg)
+        known = ", ".join(str(n) for n in sorted(model.versions)) or "none"
+        msg = (
+            f"Request for unknown model: '{model.name}' version {number} is not found; "
+            f"known versions: {known}"
+        )
+        raise ModelNotFound(msg)
+
+    def version(self, ref: ModelRef) -> ModelVersion | None:
+        """Return a version by its reference, for events about it."""
+        model = self._models.get(ref.name)
+        return model.versions.get(ref.version) if model is not None else None
+
+    def versions(self, name: str = "") -> Iterator[ModelVersion]:
+        """Yield every version that was read, or those of one model, in ascending order."""
+        models = [self._models[name]] if name else self._models.values()
+        for model in models:
+            for _, version in sorted(model.versions.items()):
+                yield version
+
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted."""
+        return sorted(self._models)
+
+    def index(self) -> list[IndexEntry]:
+        """Return a line for every version, and one for every model without any."""
+        entries = []
+        for name, model in sorted(self._models.items()):
+            states = {
+                number: (version.state, version.reason)
+                for number, version in model.versions.items()
+            } | {number: (VersionState.UNAVAILABLE, why) for number, why in model.broken.items()}
+            for number, (state, reason) in sorted(states.items()):
+                entries.append(IndexEntry(name, number, state, reason))
+            if not states:
+                entries.append(IndexEntry(name, None, VersionState.UNAVAILABLE, model.error))
+        return entries
+
+    def all_ready(self) -> bool:
+        """Whether every version that should be served can be."""
+        return all(entry.state is VersionState.READY for entry in self.index())

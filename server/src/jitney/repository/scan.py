@@ -1,0 +1,227 @@
+"""What is in the model repositories: ``<root>/<model>/[model.toml]`` and ``<version>/model.pt``.
+
+Scanning opens no file but ``model.toml``, and nothing outside the roots. What is wrong with one
+model is said in its entry and never keeps the others from being found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from jitney.errors import ConfigError, JitneyError, ModelError
+from jitney.repository.containment import real_path, safe_model_name
+from jitney.repository.manifest import (
+    FILE_NAME,
+    MAX_VERSION,
+    ModelManifest,
+    VersionPolicy,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "MODEL_FILE",
+    "FoundModel",
+    "FoundVersion",
+    "safe_model_name",
+    "scan",
+    "scan_model",
+    "select_versions",
+]
+
+MODEL_FILE: Final = "model.pt"
+
+# One way to write each number, so that no two folders are the same version.
+_VERSION: Final = re.compile(r"(0|[1-9][0-9]{0,18})\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVersion:
+    """A version folder; ``path`` is its resolved model file, None where ``error`` is set."""
+
+    version: int
+    path: Path | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A folder of a model repository, or what is wrong with it.
+
+    ``name`` passes ``safe_model_name`` unless ``error`` says that it does not; it is then escaped
+    to printable ASCII. ``manifest`` is None exactly where ``error`` is set. ``versions`` ascend.
+    Error texts hold no path, so they may be shown to callers.
+    """
+
+    name: str
+    manifest: ModelManifest | None = None
+    versions: tuple[FoundVersion, ...] = ()
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def scan(roots: Iterable[Path]) -> list[FoundModel]:
+    """Return every model of the roots, sorted by name.
+
+    Files beside the models and folders whose name begins with a dot are none of our business (and
+    Kubernetes keeps the real files of a mounted volume in such folders).
+
+    :raises ConfigError: when a root cannot be listed, or is given twice.
+    """
+    found: dict[str, FoundModel] = {}
+    for root in _resolve(roots):
+        for entry in _list(root):
+            name = entry.name
+            if name.startswith(".") or not (entry.is_symlink() or entry.is_dir()):
+                continue
+            if entry.is_symlink() and _is_file(entry):
+                continue
+            if not safe_model_name(name):
+                # ascii() keeps names that are not text out of logs and replies; what it writes is
+                # never a safe name itself, so no model is shadowed.
+                name = ascii(name)[1:-1]
+                model = FoundModel(name, error=_BAD_NAME)
+            elif name in found:
+                model = FoundModel(name, error=_TWICE)
+            else:
+                model = _read_model(root, name)
+            found[name] = model
+    return sorted(found.values(), key=lambda model: model.name)
+
+
+def scan_model(roots: Iterable[Path], name: str) -> FoundModel | None:
+    """Return the one model of that name, None where there is none; for a load on request.
+
+    :param name: as a caller sent it; a hostile one is looked for nowhere.
+    :raises ConfigError: when a root cannot be listed, or is given twice.
+    """
+    resolved = _resolve(roots)
+    if not safe_model_name(name):
+        return None
+    homes = [root for root in resolved if os.path.lexists(Path(root, name))]
+    if len(homes) > 1:
+        return FoundModel(name, error=_TWICE)
+    return _read_model(homes[0], name) if homes else None
+
+
+def select_versions(
+    found: FoundModel, policy: VersionPolicy | None = None
+) -> tuple[FoundVersion, ...]:
+    """Return the versions that the policy asks for, ascending.
+
+    A broken version counts: if the latest cannot be served, the operator shall hear of it, and not
+    be served an older one without a word. A listed version that is missing is returned with an
+    error for the same reason.
+
+    :param policy: instead of the manifest's own.
+    """
+    if policy is None:
+        policy = found.manifest.versions if found.manifest else VersionPolicy()
+    if policy.policy == "all":
+        return found.versions
+    if policy.policy == "latest":
+        return found.versions[-policy.count :]
+    by_number = {version.version: version for version in found.versions}
+    missing = f"listed under versions in {FILE_NAME}, but there is no such folder"
+    return tuple(
+        by_number.get(number) or FoundVersion(number, None, missing) for number in policy.numbers
+    )
+
+
+_BAD_NAME: Final = (
+    "not a model's name: use 1 to 128 letters, digits, '_', '.' or '-', and no '.' in front"
+)
+_TWICE: Final = "found in more than one model repository; keep one of them"
+
+
+def _resolve(roots: Iterable[Path]) -> Sequence[str]:
+    resolved: dict[str, Path] = {}
+    for root in roots:
+        try:
+            real = os.path.realpath(root, strict=True)
+        except OSError as error:
+            raise _unreadable(root, error) from None
+        if real in resolved:
+            msg = f"repository.model_repository: {str(root)!r} is given twice"
+            raise ConfigError(msg)
+        resolved[real] = root
+        try:
+            os.scandir(real).close()
+        except OSError as error:
+            raise _unreadable(root, error) from None
+    return list(resolved)
+
+
+def _unreadable(root: Path, error: OSError) -> ConfigError:
+    # The folder is shown: the text is for who starts the server, and it is what they wrote.
+    return ConfigError(
+        f"repository.model_repository: cannot list {str(root)!r}: {error.strerror}; give a folder "
+        "that holds one folder per model, with --model-repository"
+    )
+
+
+def _list(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    # Asks for the kind of what a link leads to; nothing is opened, wherever that is.
+    try:
+        return entry.is_file()
+    except OSError:  # a loop
+        return False
+
+
+def _read_model(root: str, name: str) -> FoundModel:
+    try:
+        folder = Path(real_path(Path(root, name), root))
+        manifest = _read_manifest(folder, root)
+        versions, warnings = _read_versions(folder, root)
+    except JitneyError as error:
+        return FoundModel(name, error=str(error))
+    except OSError as error:
+        return FoundModel(name, error=f"its folder cannot be listed ({error.strerror})")
+    return FoundModel(name, manifest, versions, warnings=warnings)
+
+
+def _read_manifest(folder: Path, root: str) -> ModelManifest:
+    path = folder / FILE_NAME
+    if not os.path.lexists(path):
+        return ModelManifest()
+    return read_manifest(Path(real_path(path, root)))
+
+
+def _read_versions(folder: Path, root: str) -> tuple[tuple[FoundVersion, ...], tuple[str, ...]]:
+    versions, warnings = [], []
+    for entry in _list(os.fspath(folder)):
+        if _VERSION.match(entry.name) and int(entry.name) <= MAX_VERSION:
+            versions.append(_read_version(folder / entry.name, root))
+        elif entry.name.strip("+- ").isdigit():
+            warnings.append(
+                f"{entry.name!a} is ignored: a version is a whole number, without sign, "
+                "blanks or zeros in front"
+            )
+    versions.sort(key=lambda version: version.version)
+    if not versions:
+        warnings.append(f"no version in it: expected a folder such as 1 with {MODEL_FILE}")
+    return tuple(versions), tuple(warnings)
+
+
+def _read_version(folder: Path, root: str) -> FoundVersion:
+    number = int(folder.name)
+    try:
+        # The folder first: through one that leads elsewhere, not even the file's kind is asked.
+        real_folder = Path(real_path(folder, root))
+        path = Path(real_path(real_folder / MODEL_FILE, root))
+    except ModelError as error:
+        return FoundVersion(number, None, str(error))
+    if not path.is_file():
+        return FoundVersion(number, None, f"{MODEL_FILE}: not a regular file")
+    return FoundVersion(number, path)

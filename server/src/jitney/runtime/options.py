@@ -1,0 +1,92 @@
+"""What the server tells a worker about a model that is to be loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jitney.errors import ConfigError
+from jitney.signature import Signature
+
+__all__ = ["OPTIMISE", "LoadOptions"]
+
+OPTIMISE: Final = ("auto", "optimised", "frozen", "off")
+"""``auto`` takes the fastest form that passes the comparison; ``optimised`` and ``frozen`` take the
+first that passes, starting there; ``off`` keeps the model as it is in its file."""
+
+LEAST_WARMUP_RUNS: Final = 3
+"""Torch's executor observes the first run and compiles in the second, so two tell nothing."""
+
+_KINDS: Final[dict[str, type]] = {
+    "name": str,
+    "version": int,
+    "max_batch_size": int,
+    "batching_required": bool,
+    "optimise": str,
+    "warmup_runs": int,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How one version of a model is to be loaded; travels to the worker as JSON.
+
+    ``max_batch_size`` counts rows; it is ignored when the signature has no batch dimension.
+    ``batching_required`` refuses a model that fails the proof of batchability instead of limiting
+    it to one row. ``warmup_runs`` is the most that each bucket is run before the model is ready.
+
+    :raises ConfigError: on a value that is out of range, naming the option.
+    """
+
+    name: str
+    version: int
+    signature: Signature
+    max_batch_size: int
+    batching_required: bool = False
+    optimise: str = "auto"
+    warmup_runs: int = 10
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.signature.batched and self.max_batch_size < 1:
+            msg = f"max_batch_size: expected a number of rows >= 1, got {self.max_batch_size}"
+            raise ConfigError(msg)
+        if self.optimise not in OPTIMISE:
+            msg = f"optimise: expected one of {', '.join(OPTIMISE)}, got {self.optimise!r}"
+            raise ConfigError(msg)
+        if self.warmup_runs < LEAST_WARMUP_RUNS:
+            msg = f"warmup_runs: expected at least {LEAST_WARMUP_RUNS}, got {self.warmup_runs}"
+            raise ConfigError(msg)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table that ``from_json`` reads."""
+        table: dict[str, Any] = {key: getattr(self, key) for key in _KINDS}
+        table["signature"] = self.signature.to_json()
+        return table
+
+    @classmethod
+    def from_json(cls, table: object) -> LoadOptions:
+        """Read the JSON form, strictly: every key is known, and those without default are there.
+
+        :raises ConfigError: naming the key that is wrong.
+        """
+        if not isinstance(table, dict):
+            msg = f"load options: expected a table, got {type(table).__name__}"
+            raise ConfigError(msg)
+        if unknown := sorted(set(table) - set(_KINDS) - {"signature"}):
+            msg = f"{unknown[0]}: unknown key"
+            raise ConfigError(msg)
+        if missing := sorted({"name", "version", "signature", "max_batch_size"} - set(table)):
+            msg = f"{missing[0]}: missing"
+            raise ConfigError(msg)
+        values: dict[str, Any] = {}
+        for key, kind in _KINDS.items():
+            if key not in table:
+                continue
+            value = table[key]
+            # `type is`, because a bool is an int to isinstance.
+            if type(value) is not kind:
+                msg = f"{key}: expected {kind.__name__}, got {value!r}"
+                raise ConfigError(msg)
+            values[key] = value
+        return cls(signature=Signature.from_json(table["signature"]), **values)

@@ -1,0 +1,1 @@
+"""Deciding which requests share a batch, and when it leaves."""

@@ -1,0 +1,195 @@
+"""The one loop: wait, expire, take, hand over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jitney.errors import (
+    DeadlineExpired,
+    Draining,
+    InferenceFailed,
+    JitneyError,
+    ModelNotReady,
+    OutOfDeviceMemory,
+    OutputTooLarge,
+)
+from jitney.scheduling.batch import Batch, Reason, State
+from jitney.scheduling.placement import by_carrier, place
+from jitney.types import Timing
+
+if TYPE_CHECKING:
+    from jitney.clock import Clock, Timer
+    from jitney.execution.executor import Completion, Executor
+    from jitney.scheduling.batch import Entry
+    from jitney.scheduling.policy import Policy
+    from jitney.telemetry.metrics import Metrics
+    from jitney.types import ModelRef
+
+__all__ = ["Scheduler"]
+
+SPLIT_ERRORS = (InferenceFailed, OutOfDeviceMemory, OutputTooLarge)
+"""Failures that may be one member's doing: a batch that ends so is run again in parts."""
+
+
+class Scheduler:
+    """Feeds events to the policy and does what it decides.
+
+    A *turn* is one pass of the loop. Turns happen soon after an entry was submitted (after the
+    other events at hand, so that a burst shares a batch), at once when a batch ends, and when the
+    policy's next moment has come. Everything runs on one thread.
+
+    A batch that fails is halved and run again until the culprit stands alone: one bad request
+    never fails its neighbours. Every entry ends exactly once, with a reply or an error, unless it
+    was cancelled.
+    """
+
+    def __init__(self, policy: Policy, executor: Executor, clock: Clock, metrics: Metrics) -> None:
+        self._policy = policy
+        self._executor = executor
+        self._clock = clock
+        self._metrics = metrics
+        self._turn_is_due = False
+        self._timer: Timer | None = None
+        self._timer_due = 0.0
+
+    def submit(self, entry: Entry) -> None:
+        """Queue an entry.
+
+        :raises Overloaded: when its model's queue is full; ``done`` is not called then.
+        """
+        self._policy.offer(entry)
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._clock.call_soon(self._turn)
+
+    def cancel(self, entry: Entry) -> None:
+        """Forget an entry; its ``done`` will not be called. Idempotent, also after its end."""
+        if entry.state is State.DONE:
+            return
+        stage = "queued" if self._policy.cancel(entry) else "running"
+        self._metrics.cancelled(entry.key.model, stage)
+
+    def drain(self) -> None:
+        """Let everything that waits leave as soon as a device is free."""
+        self._policy.drain()
+        self._turn()
+
+    def _turn(self) -> None:
+        self._turn_is_due = False
+        now = self._clock.now()
+        for entry in self._policy.expire(now):
+            msg = "Deadline Exceeded: the request's deadline passed while it waited in the queue"
+            self._finish(entry, None, DeadlineExpired(msg))
+        while (batch := self._policy.take(now)) is not None:
+            self._metrics.batch_started(batch)
+            self._executor.start(batch)
+        self._sleep_until(self._policy.next_due(now))
+
+    def _sleep_until(self, due: float | None) -> None:
+        # A timer that fires early costs one empty turn; re-arming it on every turn would cost
+        # more, because most deadlines are far away and never reached.
+        if due is None or (self._timer is not None and self._timer_due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.call_at(due, self._wake)
+        self._timer_due = due
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._turn()
+
+    # -- what the executor tells ----------------------------------------------------------------
+
+    def completed(self, batch: Batch, completion: Completion) -> None:
+        """End a batch: give the device its next one first, then answer."""
+        self._policy.completed(batch)
+        if completion.error is None:
+            self._turn()
+            self._answer(batch, completion)
+            return
+        self._fail(batch, completion.error)
+        self._turn()
+
+    def device_up(self, device: str) -> None:
+        """A device can take batches."""
+        self._policy.device_up(device)
+
+    def device_down(self, device: str) -> None:
+        """A device is gone."""
+        self._policy.device_down(device)
+
+    def model_ready(self, device: str, model: ModelRef) -> None:
+        """A model can run on a device."""
+        self._policy.model_ready(device, model)
+        self._turn()
+
+    def model_gone(self, device: str, model: ModelRef) -> None:
+        """A model can no longer run on a device."""
+        self._policy.model_gone(device, model)
+
+    def abandon(self, model: ModelRef, why: str) -> None:
+        """Fail what waits for a model that no device will run any more."""
+        for entry in self._policy.abandon(model):
+            self._finish(entry, None, ModelNotReady(why))
+
+    def refuse_rest(self) -> int:
+        """Fail everything that still waits, at the end of a drain; return how many there were."""
+        count = 0
+        for model in self._policy.waiting_models():
+            for entry in self._policy.abandon(model):
+                self._finish(entry, None, Draining("the server is shutting down"))
+                count += 1
+        return count
+
+    # -- ends -----------------------------------------------------------------------------------
+
+    def _answer(self, batch: Batch, completion: Completion) -> None:
+        outputs = completion.outputs
+        assert outputs is not None  # noqa: S101  # no error: the executor's contract
+        live = [placed for placed in place(batch) if placed[0].state is State.RUNNING]
+        now = self._clock.now()
+        compute_input = completion.copied_in - completion.started
+        compute_infer = completion.inferred - completion.copied_in
+        compute_output = completion.copied_out - completion.inferred
+        started = completion.started
+        for entry, _ in live:
+            entry.timing = Timing(
+                max(0.0, started - entry.arrived),
+                compute_input,
+                compute_infer,
+                compute_output,
+                now - entry.arrived,
+            )
+        for carrier, members in by_carrier(live):
+            try:
+                replies = carrier.reply(
+                    [placed for _, placed in members],
+                    outputs,
+                    [entry.timing for entry, _ in members if entry.timing is not None],
+                )
+            except JitneyError as error:
+                for entry, _ in members:
+                    self._finish(entry, None, error)
+                continue
+            for (entry, _), reply in zip(members, replies, strict=True):
+                self._finish(entry, reply, None)
+        self._metrics.batch_done(batch, completion)
+
+    def _fail(self, batch: Batch, error: JitneyError) -> None:
+        live = [entry for entry in batch.entries if entry.state is State.RUNNING]
+        self._metrics.batch_failed(batch, error)
+        if len(live) > 1 and isinstance(error, SPLIT_ERRORS):
+            middle = len(live) // 2
+            for part in (live[:middle], live[middle:]):
+                rows = sum(entry.rows for entry in part)
+                self._policy.retry(
+                    Batch(batch.key, part, rows, Reason.RETRY, "", batch.formed_at)
+                )
+            return
+        for entry in live:
+            self._finish(entry, None, error)
+
+    def _finish(self, entry: Entry, reply: object, error: JitneyError | None) -> None:
+        entry.state = State.DONE
+        entry.done(entry, reply, error)

@@ -1,0 +1,273 @@
+"""Every metric of the server, defined once. docs/metrics.md describes them; a test compares.
+
+Labels come from the registry of models, never from the wire, or a caller could make as many
+time series as there are names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prometheus_client.core import GaugeMetricFamily
+
+from jitney.clock import wall_seconds
+from jitney.telemetry.instruments import Counter, Histogram, HistogramCell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from prometheus_client.core import Metric
+
+    from jitney.errors import JitneyError
+    from jitney.execution.executor import Completion
+    from jitney.scheduling.batch import Batch, Entry
+    from jitney.types import ModelRef
+
+__all__ = ["UNKNOWN", "GaugeReading", "Metrics", "ModelFigures"]
+
+UNKNOWN: Final = "_unknown"
+"""The model label of requests that name no model we have."""
+
+SECONDS: Final = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+ROWS: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
+RATIOS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+MODEL: Final = ("model", "version")
+
+
+class GaugeReading(NamedTuple):
+    """A gauge that is read when somebody asks: name, help, labels, and how to read it.
+
+    ``read`` is called on the exposition's thread; it must only take atomic copies.
+    """
+
+    name: str
+    text: str
+    labels: Sequence[str]
+    read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
+
+
+@dataclass(slots=True)
+class BatchFigures:
+    """How often a batch of some size ran, and the seconds of its stages."""
+
+    count: int = 0
+    compute_input: float = 0.0
+    compute_infer: float = 0.0
+    compute_output: float = 0.0
+
+
+@dataclass(slots=True)
+class ModelFigures:
+    """The figures of one version, as ModelStatistics wants them; durations in seconds.
+
+    The stage sums add the full time of a batch for each of its requests, as the protocol says.
+    """
+
+    total: HistogramCell
+    queue: HistogramCell
+    fail_count: int = 0
+    fail_seconds: float = 0.0
+    compute_input: float = 0.0
+    compute_infer: float = 0.0
+    compute_output: float = 0.0
+    rows: int = 0
+    batches: int = 0
+    last_inference: float = 0.0
+    by_rows: dict[int, BatchFigures] = field(default_factory=dict)
+
+
+class Metrics:
+    """What happened, counted. One object per server, given to whoever has something to tell."""
+
+    def __init__(self) -> None:
+        self.requests = Counter(
+            "jitney_requests",
+            "Calls by RPC and gRPC status code, each exactly once.",
+            (*MODEL, "method", "code"),
+        )
+        self.rejected = Counter(
+            "jitney_rejected",
+            "Requests refused or failed, by ErrorInfo reason.",
+            (*MODEL, "reason"),
+        )
+        self.cancelled_requests = Counter(
+            "jitney_cancelled",
+            "Requests whose caller went away, by where they were.",
+            (*MODEL, "stage"),
+        )
+        self.batches = Counter(
+            "jitney_batches",
+            "Batches by device and by why they left.",
+            (*MODEL, "device", "reason"),
+        )
+        self.failed_batches = Counter(
+            "jitney_failed_batches", "Batches that failed.", (*MODEL, "device", "reason")
+        )
+        self.device_busy = Counter(
+            "jitney_device_busy_seconds",
+            "Seconds a device spent on batches, copies included.",
+            ("device", *MODEL),
+        )
+        self._total = Histogram(
+            "jitney_request_duration_seconds",
+            "From arrival to reply, of requests that were answered.",
+            MODEL,
+            SECONDS,
+        )
+        self._queue = Histogram(
+            "jitney_queue_duration_seconds",
+            "From arrival until a worker took the batch up.",
+            MODEL,
+            SECONDS,
+        )
+        stages = (
+            ("input", "From there until the rows were on the device."),
+            ("infer", "From there until the model returned."),
+            ("output", "From there until the outputs were back on the host."),
+        )
+        self._stages = [
+            Histogram(
+                f"jitney_compute_{stage}_duration_seconds", text, (*MODEL, "device"), SECONDS
+            )
+            for stage, text in stages
+        ]
+        self._rows = Histogram("jitney_batch_rows", "Rows of a batch.", MODEL, ROWS)
+        self._fill = Histogram(
+            "jitney_batch_fill_ratio", "Rows of a batch over the batch limit.", MODEL, RATIOS
+        )
+        self.loop_lag = Histogram(
+            "jitney_event_loop_lag_seconds",
+            "How late the event loop ran a call that was due.",
+            (),
+            SECONDS,
+        )
+        self._models: dict[ModelRef, ModelFigures] = {}
+        self._gauges: list[GaugeReading] = []
+
+    # -- what is told ---------------------------------------------------------------------------
+
+    def add_gauge(self, gauge: GaugeReading) -> None:
+        """Add a gauge whose owner can be asked."""
+        self._gauges.append(gauge)
+
+    def request_ended(self, model: ModelRef | None, method: str, code: str) -> None:
+        """Count a call."""
+        name, version = labels_of(model)
+        self.requests.add((name, version, method, code))
+
+    def request_failed(self, entry: Entry, error: JitneyError, seconds: float) -> None:
+        """Count an accepted request that ended with an error."""
+        figures = self.figures(entry.key.model)
+        figures.fail_count += 1
+        figures.fail_seconds += seconds
+        self.rejected.add((*labels_of(entry.key.model), error.reason))
+
+    def request_refused(self, model: ModelRef | None, error: JitneyError) -> None:
+        """Count a request that was not accepted."""
+        if model is not None:
+            self.figures(model).fail_count += 1
+        self.rejected.add((*labels_of(model), error.reason))
+
+    def cancelled(self, model: ModelRef, stage: str) -> None:
+        """Count a request whose caller went away."""
+        self.figures(model).fail_count += 1
+        self.cancelled_requests.add((*labels_of(model), stage))
+
+    def batch_started(self, batch: Batch) -> None:
+        """Count a batch that leaves."""
+        key = batch.key
+        labels = labels_of(key.model)
+        self.batches.add((*labels, batch.device, batch.reason.value))
+        self._rows.cell(labels).observe(batch.rows)
+        self._fill.cell(labels).observe(batch.rows / max(1, key.max_rows))
+
+    def batch_done(self, batch: Batch, completion: Completion) -> None:
+        """Count a batch that ran, and the requests in it that were answered."""
+        model = batch.key.model
+        labels = labels_of(model)
+        figures = self.figures(model)
+        stages = (
+            completion.copied_in - completion.started,
+            completion.inferred - completion.copied_in,
+            completion.copied_out - completion.inferred,
+        )
+        answered = 0
+        observe_total, observe_queue = figures.total.observe, figures.queue.observe
+        for entry in batch.entries:
+            timing = entry.timing
+            if timing is not None:
+                answered += 1
+                observe_queue(timing.queue)
+                observe_total(timing.total)
+        with_device = (*labels, batch.device)
+        for histogram, seconds in zip(self._stages, stages, strict=True):
+            histogram.cell(with_device).observe(seconds, answered)
+        figures.compute_input += stages[0] * answered
+        figures.compute_infer += stages[1] * answered
+        figures.compute_output += stages[2] * answered
+        figures.rows += batch.rows
+        figures.batches += 1
+        figures.last_inference = wall_seconds()
+        by_rows = figures.by_rows.get(batch.rows)
+        if by_rows is None:
+            by_rows = figures.by_rows[batch.rows] = BatchFigures()
+        by_rows.count += 1
+        by_rows.compute_input += stages[0]
+        by_rows.compute_infer += stages[1]
+        by_rows.compute_output += stages[2]
+        self.device_busy.add((batch.device, *labels), completion.copied_out - completion.started)
+
+    def batch_failed(self, batch: Batch, error: JitneyError) -> None:
+        """Count a batch that failed."""
+        self.failed_batches.add((*labels_of(batch.key.model), batch.device, error.reason))
+
+    # -- what is read ---------------------------------------------------------------------------
+
+    def figures(self, model: ModelRef) -> ModelFigures:
+        """Return the figures of a version, made when first asked for."""
+        figures = self._models.get(model)
+        if figures is None:
+            labels = labels_of(model)
+            figures = self._models[model] = ModelFigures(
+                self._total.cell(labels), self._queue.cell(labels)
+            )
+        return figures
+
+    def busy_seconds(self) -> dict[str, float]:
+        """Return how long each device that ran a batch has been busy, over all models."""
+        busy: dict[str, float] = {}
+        for (device, *_), seconds in self.device_busy.items():
+            busy[device] = busy.get(device, 0.0) + seconds
+        return busy
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family; prometheus_client calls this on the exposition's thread."""
+        for instrument in (
+            self.requests,
+            self.rejected,
+            self.cancelled_requests,
+            self.batches,
+            self.failed_batches,
+            self.device_busy,
+            self._total,
+            self._queue,
+            *self._stages,
+            self._rows,
+            self._fill,
+            self.loop_lag,
+        ):
+            yield instrument.collect()
+        for gauge in list(self._gauges):
+            family = GaugeMetricFamily(gauge.name, gauge.text, labels=gauge.labels)
+            for labels, value in gauge.read():
+                family.add_metric(labels, value)
+            yield family
+
+
+def labels_of(model: ModelRef | None) -> tuple[str, str]:
+    """Return the labels of a version, or of requests that name none that we have."""
+    return (UNKNOWN, "") if model is None else (model.name, str(model.version))

@@ -1,0 +1,1 @@
+"""gRPC: the only place of the server that knows it."""

@@ -1,0 +1,98 @@
+"""The gRPC server: its options, its address, its start and its stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.reflection import aio as reflection
+
+from jitney.errors import ConfigError
+from jitney_client.protocol import inference as pb
+from jitney_client.protocol import jitney_v1 as own
+
+if TYPE_CHECKING:
+    from jitney.config import LimitSettings, ServerSettings
+    from jitney.transport.health import HealthReporter
+    from jitney.transport.servicer import InferenceServicer
+
+__all__ = ["GrpcServer", "channel_options"]
+
+IDENTITY_ONLY: Final = 1
+"""Bit set of compression algorithms: none. Inflating is work that an attacker gets for free."""
+
+
+def channel_options(limits: LimitSettings, max_message_bytes: int) -> list[tuple[str, int]]:
+    """Return the options of the gRPC library; docs/operations.md says why each has its value."""
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        # Without it a second server on the same port starts silently and takes half the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+        # The ping timeout, not the keepalive timeout, finds a frozen client.
+        ("grpc.http2.ping_timeout_ms", 5_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.compression_enabled_algorithms_bitset", IDENTITY_ONLY),
+    ]
+
+
+class GrpcServer:
+    """Binds, serves and stops.
+
+    ``stop`` closes the listener at once, so say NOT_SERVING and wait before it.
+    """
+
+    def __init__(
+        self,
+        servicer: InferenceServicer,
+        health: HealthReporter,
+        settings: ServerSettings,
+        limits: LimitSettings,
+        max_message_bytes: int,
+    ) -> None:
+        self._settings = settings
+        self._server = grpc.aio.server(options=channel_options(limits, max_message_bytes))
+        self._server.add_generic_rpc_handlers(tuple(servicer.handlers()))
+        health_pb2_grpc.add_HealthServicer_to_server(health.servicer, self._server)
+        if settings.reflection:
+            self._add_reflection()
+        self.port = 0
+
+    def _add_reflection(self) -> None:
+        # Reflection serves one pool; ours are private and health's is the default one, so the
+        # descriptors of all three are put together here.
+        pool = pb.POOL
+        for file in (own.SERVICE_FILE, health_pb2.DESCRIPTOR):
+            pool.AddSerializedFile(file.serialized_pb)
+        names = (pb.SERVICE, own.SERVICE, "grpc.health.v1.Health")
+        reflection.enable_server_reflection(names, self._server, pool=pool)
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        :raises ConfigError: when the address cannot be bound.
+        """
+        host = self._settings.host
+        address = f"{f'[{host}]' if ':' in host else host}:{self._settings.grpc_port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            self.port = 0
+        if not self.port:
+            msg = (
+                f"cannot listen on {address}: is another server running there? "
+                "(--grpc-port takes another port, 0 any free one)"
+            )
+            raise ConfigError(msg)
+        await self._server.start()
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, let running ones finish for ``grace`` seconds, then end them."""
+        await self._server.stop(grace)

@@ -1,0 +1,60 @@
+"""Errors to gRPC status codes: one table, tested to cover the whole taxonomy."""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn
+
+import grpc
+
+from jitney import errors
+
+__all__ = ["CODES", "abort", "code_of"]
+
+PUSHBACK: Final = "grpc-retry-pushback-ms"
+"""Clients with a retry policy wait this long, or not at all if it is negative (gRFC A6)."""
+REASON: Final = "jitney-reason"
+
+CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InputRejected: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ModelNotReady: grpc.StatusCode.UNAVAILABLE,
+    errors.Draining: grpc.StatusCode.UNAVAILABLE,
+    errors.WorkerLost: grpc.StatusCode.UNAVAILABLE,
+    errors.ModelLoadFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.OutOfDeviceMemory: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.OutputTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.InferenceFailed: grpc.StatusCode.INTERNAL,
+    errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
+    errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.JitneyError: grpc.StatusCode.INTERNAL,
+}
+
+
+def code_of(error: errors.JitneyError) -> grpc.StatusCode:
+    """Return the code of an error; that of its nearest base if it has none of its own."""
+    for kind in type(error).__mro__:
+        if kind in CODES:
+            return CODES[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+async def abort(
+    context: grpc.aio.ServicerContext[object, object], error: errors.JitneyError
+) -> NoReturn:
+    """End a call with the status of an error; overload carries the advice when to come back.
+
+    Lost and loading workers carry a short wait as well, so that a retrying client does not spend
+    its attempts within the milliseconds that a restart takes.
+    """
+    metadata: list[tuple[str, str | bytes]] = [(REASON, error.reason)]
+    if isinstance(error, errors.Overloaded):
+        metadata.append((PUSHBACK, str(round(error.retry_after * 1000))))
+    elif isinstance(error, errors.ModelNotReady | errors.WorkerLost):
+        metadata.append((PUSHBACK, "200"))
+    await context.abort(code_of(error), str(error), tuple(metadata))
+    raise AssertionError  # abort raises; mypy cannot know

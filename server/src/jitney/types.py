@@ -1,0 +1,174 @@
+"""The values that travel between the layers: requests, replies and what was measured on the way.
+
+Nothing here knows gRPC, torch, or who produced the bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jitney.datatypes import DataType
+
+__all__ = [
+    "BatchOutputs",
+    "Carrier",
+    "ModelRef",
+    "OutputTensor",
+    "Placed",
+    "Request",
+    "RequestHeader",
+    "TensorHeader",
+    "Timing",
+]
+
+Buffer = bytes | bytearray | memoryview
+
+
+class ModelRef(NamedTuple):
+    """A version of a model."""
+
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        """Return ``name/version``."""
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHeader:
+    """The declared part of a request's input; ``shape`` includes the batch dimension."""
+
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestHeader:
+    """What a request says about itself, without its id, its deadline and its tensors' bytes.
+
+    Clients repeat themselves: successive requests mostly differ in nothing but their bytes. So
+    headers are interned by whoever decodes them, compared by identity, and everything that follows
+    from a header (the model, the batch key, the number of rows, the head of the reply) is worked
+    out once and remembered under it.
+
+    ``outputs`` are the names asked for, empty for all. ``parameters`` are the request's own.
+    """
+
+    model_name: str
+    model_version: str
+    inputs: tuple[TensorHeader, ...]
+    outputs: tuple[str, ...] = ()
+    parameters: Mapping[str, bool | int | str | float] | None = None
+
+
+class Request:
+    """One call, decoded.
+
+    ``data`` holds the raw bytes of each input, in the order of ``header.inputs``; ``deadline`` is
+    in the clock's monotonic seconds, None where the caller set none; ``carrier`` is who holds the
+    bytes and will make the reply. ``model`` is the version that serves it, once that is known.
+    """
+
+    __slots__ = ("carrier", "data", "deadline", "header", "id", "model")
+
+    def __init__(
+        self,
+        header: RequestHeader,
+        data: Sequence[Buffer],
+        carrier: Carrier,
+        *,
+        id: str = "",  # noqa: A002  # the protocol's word
+        deadline: float | None = None,
+    ) -> None:
+        self.header = header
+        self.data = data
+        self.carrier = carrier
+        self.id = id
+        self.deadline = deadline
+        self.model: ModelRef | None = None
+
+    def __repr__(self) -> str:
+        """Return a line for logs and debuggers."""
+        shapes = ", ".join(f"{t.name}{list(t.shape)}" for t in self.header.inputs)
+        return f"<Request {self.id or '-'} {self.header.model_name} {shapes}>"
+
+
+class Timing(NamedTuple):
+    """How long each stage of a request took, in seconds; each stage was stamped by who did it.
+
+    ``queue`` runs from arrival to the start of its batch, ``compute_input`` until the rows are on
+    the device, ``compute_infer`` until the model returned, ``compute_output`` until the outputs
+    are back on the host, ``total`` from arrival to the reply.
+    """
+
+    queue: float
+    compute_input: float
+    compute_infer: float
+    compute_output: float
+    total: float
+
+
+class Placed(NamedTuple):
+    """A request and its place in a batch: rows ``first_row`` … ``first_row + rows``.
+
+    ``order`` maps the model's inputs to the request's: input ``i`` of the model is
+    ``request.data[order[i]]``. ``outputs`` are the indices of the outputs to send, in the model's
+    order.
+    """
+
+    request: Request
+    model: ModelRef
+    first_row: int
+    rows: int
+    order: Sequence[int]
+    outputs: Sequence[int]
+
+
+class OutputTensor(NamedTuple):
+    """One output of a whole batch.
+
+    ``shape`` includes the batch dimension where the model has one; ``data`` is valid only until
+    the call that hands it over returns. ``row_offsets`` (rows + 1 byte offsets into ``data``)
+    exists for BYTES, whose rows differ in length; it is None otherwise.
+    """
+
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+    data: memoryview
+    row_offsets: Sequence[int] | None
+
+
+class BatchOutputs(NamedTuple):
+    """All outputs of a batch of ``rows`` rows; ``batched`` tells if they can be cut by rows."""
+
+    outputs: Sequence[OutputTensor]
+    rows: int
+    batched: bool
+
+
+class Carrier(Protocol):
+    """Who holds the bytes of requests, for one transport.
+
+    A batch is gathered and answered by one call per carrier, so that a carrier that lives outside
+    Python is entered once per batch and not once per request.
+    """
+
+    def gather(self, placed: Sequence[Placed], inputs: Sequence[memoryview]) -> None:
+        """Copy the rows of every request into the batch's inputs.
+
+        ``inputs[i]`` is the writable region of the model's input ``i``, of exactly the batch's
+        rows; rows of one request are contiguous in it. A row of BYTES has no fixed size: regions
+        of BYTES are filled one after the other in the order of ``placed``.
+        """
+
+    def reply(
+        self, placed: Sequence[Placed], outputs: BatchOutputs, timings: Sequence[Timing]
+    ) -> Sequence[object]:
+        """Return the finished reply of every request, in order; no view may outlive the call."""

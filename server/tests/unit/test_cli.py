@@ -1,0 +1,327 @@
+"""The command line: exit codes, texts, and what commands make of their arguments."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from jitney.cli import main
+from jitney.cli.status import describe
+from jitney.cli.table import amount, duration, table
+from jitney_client.protocol import inference, jitney_v1
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+NOBODY = "127.0.0.1:1"
+
+
+STATUS = jitney_v1.ServerStatus(
+    version="1.2",
+    uptime_seconds=3700,
+    transport="grpcio",
+    inflight_requests=3,
+    inflight_bytes=2048,
+    devices=[
+        jitney_v1.DeviceStatus(
+            name="cpu", description="2 threads", state="ready", memory_bytes={"allocated": 1 << 20}
+        )
+    ],
+    models=[
+        jitney_v1.ModelStatus(
+            name="echo",
+            version=1,
+            state="READY",
+            max_batch_size=8,
+            batched=True,
+            inputs=[jitney_v1.TensorStatus(name="x", datatype="FP32", shape=["N", "2"])],
+            instances=[
+                jitney_v1.InstanceStatus(
+                    device="cpu",
+                    form="frozen",
+                    why="1.3 times as fast as plain",
+                    load_seconds=0.5,
+                    warnings=["it prints\x1b[2J"],
+                    buckets=[1, 8],
+                )
+            ],
+        ),
+        jitney_v1.ModelStatus(
+            name="lost", version=2, state="UNAVAILABLE", reason="model.pt: there is no such file"
+        ),
+    ],
+)
+
+
+class FakeServer(grpc.GenericRpcHandler):
+    """Answers what the commands call: ``echo`` returns its inputs; ``own`` makes it a jitney."""
+
+    def __init__(self) -> None:
+        """Answer as a jitney does."""
+        self.own = True
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """Return the handler of a method, None for one that is not offered."""
+        methods = {**inference.METHODS, **(jitney_v1.METHODS if self.own else {})}
+        name = details.method.rpartition("/")[2]
+        answer: Callable[..., Any] | None = getattr(self, f"answer_{name}", None)
+        if answer is None or name not in methods:
+            return None
+        return grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=methods[name].request.FromString,
+            response_serializer=methods[name].response.SerializeToString,
+        )
+
+    def answer_ModelMetadata(  # noqa: N802  # the method's name
+        self, request: inference.ModelMetadataRequest, context: grpc.ServicerContext
+    ) -> inference.ModelMetadataResponse:
+        """Describe echo, and refuse others as Triton does."""
+        if request.name != "echo":
+            text = f"Request for unknown model: '{request.name}' is not found"
+            context.abort(grpc.StatusCode.NOT_FOUND, text)
+        reply = inference.ModelMetadataResponse(name="echo")
+        reply.inputs.add(name="x", datatype="FP32", shape=[-1, 2])
+        return reply
+
+    def answer_ModelInfer(  # noqa: N802  # the method's name
+        self, request: inference.ModelInferRequest, _: grpc.ServicerContext
+    ) -> inference.ModelInferResponse:
+        """Return the inputs as outputs."""
+        reply = inference.ModelInferResponse(model_name=request.model_name, model_version="3")
+        for tensor in request.inputs:
+            reply.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        reply.raw_output_contents.extend(request.raw_input_contents)
+        return reply
+
+    def answer_GetStatus(  # noqa: N802  # the method's name
+        self, _: jitney_v1.GetStatusRequest, __: grpc.ServicerContext
+    ) -> jitney_v1.ServerStatus:
+        """Return the one status."""
+        return STATUS
+
+    def answer_RepositoryIndex(  # noqa: N802  # the method's name
+        self, _: inference.RepositoryIndexRequest, __: grpc.ServicerContext
+    ) -> inference.RepositoryIndexResponse:
+        """List one model."""
+        reply = inference.RepositoryIndexResponse()
+        reply.models.add(name="other", version="1", state="READY")
+        return reply
+
+
+@pytest.fixture
+def fake() -> Iterator[tuple[FakeServer, str]]:
+    """Return a server and its address."""
+    handler = FakeServer()
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool, handlers=[handler])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield handler, f"127.0.0.1:{port}"
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["pack"], ["inspect"], ["infer"], ["status"]])
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Help is printed, and is no failure."""
+    assert main([*command, "--help"]) == 0
+    assert "usage: jitney" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "text"),
+    [
+        ([], 2, "COMMAND"),
+        (["fly"], 2, "invalid choice: 'fly'"),
+        (["serve", "--grpc-prt", "1"], 2, "unrecognized arguments: --grpc-prt"),
+        (["serve", "--grpc-port", "x"], 2, "jitney: error: --grpc-port: expected a whole number"),
+        (["serve", "--host", "0.0.0.0"], 2, "jitney: error: server.host: '0.0.0.0' can be"),  # noqa: S104  # refused
+        (["serve", "--config", "none.toml"], 2, "jitney: error: --config: cannot read"),
+        (["infer", "m"], 2, "jitney: error: give the inputs with one of --input, --image and"),
+        (["infer", "m", "--text", "a", "--input", "x=1"], 2, "got 2 of them"),
+        (["infer", "m", "--text", "a", "--address", NOBODY], 1, "no server answers at 127.0"),
+        (["status", "--address", NOBODY], 1, "jitney: error: no server answers at 127.0.0.1:1;"),
+        (["pack", "a.pt", "-o", "b.pt", "--toml", "none.toml"], 2, "none.toml: cannot be read"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(
+    argv: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong line is 2, a failed call 1; neither shows a traceback."""
+    assert code == main(argv)
+    error = capsys.readouterr().err
+    assert text in error
+    assert "Traceback" not in error
+
+
+def test_a_traceback_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only who asks for it sees where an error came from."""
+    assert main(["--traceback", "serve", "--grpc-port", "x"]) == 2  # noqa: PLR2004  # usage
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    """Help and mistakes are answered without torch, grpc or numpy."""
+    code = (
+        "import sys; from jitney.cli import main; main(['infer', 'm']); "
+        "print(sorted({'torch', 'grpc', 'numpy', 'google.protobuf'} & set(sys.modules)))"
+    )
+    done = subprocess.run(  # noqa: S603  # our own interpreter and code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_a_reader_that_leaves_early_is_no_defect(fake: tuple[FakeServer, str]) -> None:
+    """``jitney status | head -0`` ends without a word on stderr."""
+    code = "import sys; from jitney.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen(  # noqa: S603  # our own interpreter and code
+        [sys.executable, "-c", code, "status", "--address", fake[1]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (1, b"") == (process.wait(), error)
+
+
+def test_status_is_a_table(
+    fake: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Devices, models, and what is worth saying about them; the server moves no cursor here."""
+    assert main(["status", "--address", fake[1]]) == 0
+    expected = f"""\
+jitney 1.2 at {fake[1]}, up 1 h 1 min, transport grpcio, 3 requests in flight (2.0 KiB)
+
+DEVICE  STATE  BUSY  RESTARTS  MEMORY             WHAT
+cpu     ready  0%    0         allocated 1.0 MiB  2 threads
+
+MODEL  VERSION  STATE        BATCH  QUEUED  DEVICE  FORM    LOADED IN
+echo   1        READY        <= 8   0       cpu     frozen  0.5 s
+lost   2        UNAVAILABLE  no     0       -       -       -
+
+echo/1
+form     frozen: 1.3 times as fast as plain
+warning  it prints\\x1b[2J
+
+lost/2
+reason  model.pt: there is no such file
+"""
+    assert expected == capsys.readouterr().out
+
+
+def test_status_of_one_model_has_its_details() -> None:
+    """Shapes, digest, buckets and samples are for who asks about one model."""
+    lines = list(describe(STATUS, "a", details=True))
+    for expected in ("input       x FP32 [N, 2]", "buckets     1, 8", "repeatable  no"):
+        assert expected in lines
+
+
+def test_status_in_json_is_the_message(
+    fake: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Programs read every field, also those that are empty."""
+    assert main(["status", "--json", "--address", fake[1]]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert ["READY", "UNAVAILABLE"] == [model["state"] for model in status["models"]]
+    assert status["devices"][0]["reason"] == ""
+
+
+def test_other_servers_have_an_index(
+    fake: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server without our status service still tells its models' states."""
+    fake[0].own = False
+    assert main(["status", "--address", fake[1]]) == 0
+    expected = "MODEL  VERSION  STATE  REASON\nother  1        READY\n"
+    assert expected == capsys.readouterr().out
+
+
+def test_infer_prints_arrays(
+    fake: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON goes in with the model's datatype, and every output comes back with its shape."""
+    assert main(["infer", "echo", "--address", fake[1], "--input", "x=[[1, 2.5]]"]) == 0
+    assert capsys.readouterr().out == "echo, version 3\nx: float32 [1, 2]\n  [[1.  2.5]]\n"
+
+
+def test_infer_reads_files_and_prints_json(
+    fake: tuple[FakeServer, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A saved array is sent as it is; the answer is one JSON object."""
+    np.save(tmp_path / "x.npy", np.array([[1, 2]], np.int16))
+    argv = ["infer", "echo", "--address", fake[1], "--json", "--input", f"x=@{tmp_path}/x.npy"]
+    assert main(argv) == 0
+    expected = {
+        "model": "echo",
+        "version": "3",
+        "outputs": {"x": {"shape": [1, 2], "data": [[1, 2]]}},
+    }
+    assert expected == json.loads(capsys.readouterr().out)
+
+
+def test_infer_says_what_the_server_says(
+    fake: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The text of a refused call is the server's."""
+    assert main(["infer", "none", "--address", fake[1], "--input", "x=[1]"]) == 1
+    expected = "jitney: error: Request for unknown model: 'none' is not found\n"
+    assert expected == capsys.readouterr().err
+
+
+# Tracing is deprecated; it is how many of the models that people have were made.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_pack_writes_a_file_that_inspect_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plain TorchScript file becomes one with a signature, labels and the samples given."""
+    torch = pytest.importorskip("torch")
+    # Traced: source code for scripting would have to be in a file.
+    module = torch.jit.trace(torch.nn.Linear(2, 3), torch.zeros(1, 2))
+    module.save(str(tmp_path / "plain.pt"))
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n", encoding="utf-8")
+    np.savez(tmp_path / "one.npz", input=np.ones((2, 2), np.float32))
+    out = tmp_path / "packed.pt"
+    argv = ["pack", str(tmp_path / "plain.pt"), "-o", str(out), "--input", "input:FP32[N,2]"]
+    argv += ["--output", "scores:FP32[N,3]", "--labels", str(tmp_path / "labels.txt")]
+
+    assert main([*argv, "--samples", str(tmp_path / "one.npz")]) == 0
+
+    assert f"{out}: input:FP32[N,2] -> scores:FP32[N,3] (" in capsys.readouterr().out
+    assert main(["inspect", str(out)]) == 0
+    report = capsys.readouterr().out
+    assert "3 labels" in report
+    assert "samples      1 (2 rows)" in report
+
+
+def test_a_table_is_as_wide_as_its_cells() -> None:
+    """Columns are aligned, and lines have no blanks at the end."""
+    assert ["A   B", "ab", "c   d"] == list(table(("A", "B"), [("ab", ""), ("c", "d")]))
+    assert [] == list(table(("A",), []))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 40, "3072.0 GiB")]
+)
+def test_amounts(size: int, expected: str) -> None:
+    """Bytes are shown in the largest unit that keeps a digit in front of the point."""
+    assert expected == amount(size)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.04, "0.0 s"), (61, "1 min 1 s"), (7300, "2 h 1 min"), (90_000, "1 d 1 h")],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    """Durations have two units at most."""
+    assert expected == duration(seconds)

@@ -1,0 +1,300 @@
+"""Scanning repositories: what is found, what is refused, and that nothing outside is touched."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jitney.errors import ConfigError
+from jitney.repository.manifest import ModelManifest, VersionPolicy
+from jitney.repository.scan import (
+    FoundModel,
+    FoundVersion,
+    safe_model_name,
+    scan,
+    scan_model,
+    select_versions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LEADS_OUT = "leads out of the model repository, and is not followed"
+
+
+def add(root: Path, name: str, *versions: str, toml: str | None = None) -> Path:
+    """Make a model folder with a model.pt in each version."""
+    for version in versions:
+        (root / name / version).mkdir(parents=True)
+        (root / name / version / "model.pt").write_bytes(b"program")
+    if toml is not None:
+        (root / name / "model.toml").write_text(toml, encoding="utf-8")
+    return root / name
+
+
+def summary(found: list[FoundModel]) -> dict[str, str | list[int]]:
+    """Return each model's versions, or its error."""
+    return {
+        model.name: model.error or [version.version for version in model.versions]
+        for model in found
+    }
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Callable[[], Any]]:
+    """Return a context manager that gives the paths opened or listed inside it.
+
+    An audit hook cannot be removed; there is one for the module, and it sleeps between uses.
+    """
+    record: list[list[str]] = []
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if record and event in {"open", "os.scandir", "os.listdir"}:
+            record[-1].append(os.fsdecode(arguments[0]))
+
+    sys.addaudithook(hook)
+
+    @contextmanager
+    def watch() -> Iterator[list[str]]:
+        record.append([])
+        try:
+            yield record[-1]
+        finally:
+            record.pop()
+
+    yield watch
+    record.clear()
+
+
+def test_models_are_found_with_their_versions_in_order(tmp_path: Path) -> None:
+    """Versions are numbers: 10 comes after 9; what is beside them does not matter."""
+    root = tmp_path.resolve()
+    add(root, "b", "10", "9", "0")
+    add(root, "a.b-c_D", "1", toml='description = "x"\n')
+    (root / "README.md").write_text("x", encoding="utf-8")
+    (root / ".cache").mkdir()
+    (root / "b" / "examples").mkdir()
+
+    expected = [
+        FoundModel(
+            "a.b-c_D",
+            ModelManifest(description="x"),
+            (FoundVersion(1, root / "a.b-c_D/1/model.pt"),),
+        ),
+        FoundModel(
+            "b",
+            ModelManifest(),
+            tuple(FoundVersion(n, root / f"b/{n}/model.pt") for n in (0, 9, 10)),
+        ),
+    ]
+    assert expected == scan([tmp_path])
+
+
+def test_folders_that_only_look_like_versions_are_ignored_aloud(tmp_path: Path) -> None:
+    """There is one way to write each version; other spellings are named in a warning."""
+    add(tmp_path, "m", "1", "01", "+2", "٣", "1.0", "99999999999999999999")
+    (model,) = scan([tmp_path])
+    assert [1] == [version.version for version in model.versions]
+    assert ["'+2'", "'01'", "'99999999999999999999'", r"'\u0663'"] == [
+        warning.split()[0] for warning in model.warnings
+    ]
+
+
+def test_a_model_without_versions_says_what_is_missing(tmp_path: Path) -> None:
+    """An empty folder is a model that has nothing to serve."""
+    (tmp_path / "m").mkdir()
+    (model,) = scan([tmp_path])
+    assert ("no version in it: expected a folder such as 1 with model.pt",) == model.warnings
+
+
+def test_a_broken_version_is_said_and_the_others_are_kept(tmp_path: Path) -> None:
+    """A folder without a file, or with something else in its place, is an error of that version."""
+    root = tmp_path.resolve()
+    model = add(root, "m", "1")
+    (model / "2").mkdir()
+    (model / "3" / "model.pt").mkdir(parents=True)
+    (model / "4").write_bytes(b"not a folder")
+    (model / "5").mkdir()
+    os.mkfifo(model / "5" / "model.pt")
+
+    (found,) = scan([root])
+
+    assert (
+        FoundVersion(1, model / "1/model.pt"),
+        FoundVersion(2, None, "model.pt: there is no such file"),
+        FoundVersion(3, None, "model.pt: not a regular file"),
+        FoundVersion(4, None, "model.pt: cannot be read (Not a directory)"),
+        FoundVersion(5, None, "model.pt: not a regular file"),
+    ) == found.versions
+
+
+def test_a_broken_manifest_is_that_models_error_only(tmp_path: Path) -> None:
+    """The neighbours of a model with a wrong model.toml are found."""
+    add(tmp_path, "bad", "1", toml="max_batch_size = 0")
+    add(tmp_path, "good", "1")
+    expected = {
+        "bad": "model.toml: max_batch_size: expected a whole number from 1 to 65536, got 0",
+        "good": [1],
+    }
+    assert expected == summary(scan([tmp_path]))
+
+
+def test_a_name_in_two_roots_is_an_error(tmp_path: Path) -> None:
+    """Which of the two would be served must not depend on the order of flags."""
+    roots = [tmp_path / "x", tmp_path / "y"]
+    for root in roots:
+        add(root, "both", "1")
+    add(roots[1], "one", "1")
+    twice = "found in more than one model repository; keep one of them"
+    assert {"both": twice, "one": [1]} == summary(scan(roots))
+    assert FoundModel("both", error=twice) == scan_model(roots, "both")
+
+
+def test_a_root_that_cannot_be_listed_is_refused(tmp_path: Path) -> None:
+    """A missing folder, a file, and the same folder twice are mistakes in the settings."""
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for roots, expected in (
+        ([tmp_path / "none"], "No such file or directory"),
+        ([tmp_path / "file"], "Not a directory"),
+        ([tmp_path, tmp_path / "link"], "is given twice"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            scan(roots)
+
+
+def test_bad_names_are_reported_in_printable_ascii(tmp_path: Path) -> None:
+    """A folder with another name is an error, and its name can be sent and logged."""
+    for name in ("a b", "naïve", "new\nline", "x" * 129):
+        add(tmp_path, name, "1")
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))).mkdir()
+    found = scan([tmp_path])
+    assert [r"\udcff", "a b", r"na\xefve", r"new\nline", "x" * 129] == [m.name for m in found]
+    assert all(m.error and m.error.startswith("not a model's name") for m in found)
+    assert not any(safe_model_name(m.name) for m in found)
+
+
+def test_links_inside_the_repository_are_followed(tmp_path: Path) -> None:
+    """Kubernetes mounts volumes as links into a hidden folder beside them."""
+    root = tmp_path.resolve()
+    add(root, "..data/m", "1")
+    (root / "m").symlink_to("..data/m")
+    (root / "m" / "2").symlink_to("1")
+    expected = tuple(FoundVersion(n, root / "..data/m/1/model.pt") for n in (1, 2))
+    assert [FoundModel("m", ModelManifest(), expected)] == scan([root])
+
+
+def test_links_out_of_the_repository_are_refused_at_every_level(
+    tmp_path: Path, opened: Callable[[], Any]
+) -> None:
+    """A link to elsewhere is an error of what it stands for, and nothing behind it is opened."""
+    root, outside = (tmp_path / "models").resolve(), tmp_path / "models-private"
+    add(outside, "secret", "1", toml="max_batch_size = 1")
+    root.mkdir()
+    (root / "model").symlink_to(outside / "secret")
+    add(root, "version", "1")
+    (root / "version" / "2").symlink_to(outside / "secret" / "1")
+    add(root, "file", "1")
+    (root / "file" / "2").mkdir()
+    (root / "file" / "2" / "model.pt").symlink_to(outside / "secret/1/model.pt")
+    add(root, "manifest", "1")
+    (root / "manifest" / "model.toml").symlink_to(outside / "secret/model.toml")
+    add(root, "loop", "1")
+    (root / "loop" / "2").symlink_to("2")
+
+    with opened() as paths:
+        found = {model.name: model for model in scan([root])}
+
+    assert [] == [path for path in paths if not (path + "/").startswith(f"{root}/")]
+    assert f"model: {LEADS_OUT}" == found["model"].error
+    assert f"model.toml: {LEADS_OUT}" == found["manifest"].error
+    assert [None, f"2: {LEADS_OUT}"] == [v.error for v in found["version"].versions]
+    assert [None, f"model.pt: {LEADS_OUT}"] == [v.error for v in found["file"].versions]
+    assert [None, "2: a symbolic link, or a loop of them"] == [
+        v.error for v in found["loop"].versions
+    ]
+
+
+HOSTILE = [
+    *("", ".", "..", " ..", ".. ", "../outside", "inside/../../outside", "inside/..", "inside/1"),
+    *("/etc", "inside/", "inside\n", "inside\t", "inside\0", "\0", "%2e%2e", "..\\outside"),
+    *("\u2024\u2024", "\uff0e\uff0e/outside", "x" * 129, ".hidden", "caf\u00e9", "\udcff"),
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_hostile_names_are_not_safe(name: str) -> None:
+    """The known ways out of a folder are refused by the allowlist."""
+    assert not safe_model_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "A-b_c.d", "0", "x" * 128, "-", "a..b"])
+def test_plain_names_are_safe(name: str) -> None:
+    """Letters, digits and three signs, up to 128 of them."""
+    assert safe_model_name(name)
+
+
+@pytest.fixture(scope="module")
+def fenced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a root with a model ``inside``, beside a folder ``outside`` that has one as well."""
+    base = tmp_path_factory.mktemp("fenced").resolve()
+    add(base / "root", "inside", "1", toml="")
+    add(base, "outside", "1", toml="")
+    (base / "root" / "way-out").symlink_to(base / "outside")
+    return base / "root"
+
+
+PIECES = st.sampled_from(
+    ["..", ".", "/", "\\", "inside", "outside", "way-out", "root", "1", "model.toml", "\0", " "]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.one_of(st.sampled_from(HOSTILE), st.lists(PIECES).map("".join), st.text()))
+def test_no_name_opens_anything_outside(fenced: Path, opened: Callable[[], Any], name: str) -> None:
+    """Whatever a caller calls a model, nothing outside the root is opened or listed."""
+    with opened() as paths:
+        found = scan_model([fenced], name)
+
+    assert [] == [path for path in paths if os.path.commonpath((path, fenced)) != str(fenced)]
+    if name == "inside":
+        assert found is not None
+        assert found.error is None
+    elif name == "way-out":
+        assert found == FoundModel("way-out", error=f"way-out: {LEADS_OUT}")
+    else:
+        assert found is None
+
+
+def found_with(*versions: FoundVersion) -> FoundModel:
+    """Return a model with these versions."""
+    return FoundModel("m", ModelManifest(versions=VersionPolicy("latest", 2)), versions)
+
+
+def test_versions_are_selected_by_the_policy() -> None:
+    """The manifest's policy holds unless another is given."""
+    one, two, three = (FoundVersion(n, Path(f"{n}")) for n in (1, 2, 3))
+    found = found_with(one, two, three)
+    assert (two, three) == select_versions(found)
+    assert (three,) == select_versions(found, VersionPolicy())
+    assert (one, two, three) == select_versions(found, VersionPolicy("all"))
+    assert (one, three) == select_versions(found, VersionPolicy("specific", numbers=(1, 3)))
+
+
+def test_a_broken_latest_version_is_selected_all_the_same() -> None:
+    """An older version never takes its place without a word."""
+    one, two = FoundVersion(1, Path("1")), FoundVersion(2, None, "broken")
+    assert (two,) == select_versions(found_with(one, two), VersionPolicy())
+
+
+def test_a_listed_version_that_is_missing_is_an_error() -> None:
+    """What model.toml promises and the folder lacks is reported as a version."""
+    (missing,) = select_versions(found_with(), VersionPolicy("specific", numbers=(7,)))
+    expected = "listed under versions in model.toml, but there is no such folder"
+    assert FoundVersion(7, None, expected) == missing
