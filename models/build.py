@@ -48,7 +48,7 @@ def build(name: str, *, repository: Path = REPOSITORY, force: bool = False) -> P
     print(f"{name}: building")
     started = time.perf_counter()
     (folder / "1").mkdir(parents=True, exist_ok=True)
-    builder: Builder = importlib.import_module(f"build_{name}")  # type: ignore[assignment]
+    builder: Builder = importlib.import_module(f"build_{name}")
     builder.build(folder)
     (folder / ".built").write_text(digest)
     size = (folder / "1" / "model.pt").stat().st_size / 1e6

@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import sys
+from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from jitney import __version__
@@ -124,7 +125,7 @@ class Server:
         if settings.telemetry.metrics:
             self._open_page()
         self._say("starting a worker per device (it imports torch, which takes a few seconds)")
-        await self.pool.start(self.engine)
+        await self.pool.launch(self.engine)
         if settings.repository.model_control_mode == "none":
             await self.repository.load_all(self.pool)
         broken = [e for e in self.repository.index() if e.state != "READY"]
@@ -152,7 +153,7 @@ class Server:
 
     def _build_info(self) -> GaugeReading:
         labels = ("version", "python", "torch")
-        values = (__version__, platform.python_version(), self.pool.torch_version())
+        values = (__version__, platform.python_version(), metadata.version("torch"))
         return GaugeReading(
             "jitney_build_info", "Constant 1; the labels tell.", labels, lambda: [(values, 1)]
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from jitney.repository.handle import VersionState
 from jitney.telemetry.metrics import GaugeReading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from jitney.admission import Admission, AdmissionStatistics
     from jitney.clock import Clock

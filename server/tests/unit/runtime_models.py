@@ -6,12 +6,11 @@ import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import nn
-
+from jitney.datatypes import DataType
 from jitney.runtime.device import CpuDevice
 from jitney.samples import EXTRA_FILE, Sample, write_samples
 from jitney.signature import Signature, TensorSpec
-from jitney.datatypes import DataType
+from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
 
 # TorchScript evaluates annotations, so those of `forward` are not under TYPE_CHECKING.
 from typing import Dict, List, Optional, Tuple  # noqa: UP035  # what the compiler understands
+
+# Two threads for a model of ten numbers cost more in waking each other than they compute, and many
+# times that where tests run side by side.
+torch.set_num_threads(1)
 
 
 class Digits(nn.Module):

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from runtime_models import FromDict, Scaled, Sums, Texts, Twice, fp32
-from torch import nn
-
 from jitney.datatypes import DataType
 from jitney.errors import ModelError
 from jitney.runtime.binding import Binding, Program, bind
 from jitney.signature import Signature, TensorSpec
+from runtime_models import FromDict, Scaled, Sums, Texts, Twice, fp32
+from torch import nn
 
 
 def scripted(module: nn.Module, signature: Signature) -> tuple[Binding, Program]:
@@ -43,9 +42,7 @@ def test_inputs_go_to_the_arguments_of_their_names() -> None:
 
 def test_other_names_are_matched_in_order_with_a_warning() -> None:
     """The warning says what became of each name."""
-    signature = Signature(
-        (fp32("left", "N", 1), fp32("b", "N", 1)), (fp32("difference", "N", 1),)
-    )
+    signature = Signature((fp32("left", "N", 1), fp32("b", "N", 1)), (fp32("difference", "N", 1),))
 
     binding, program = scripted(Sums(), signature)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from jitney.runtime.faults import classify, summary
 
 

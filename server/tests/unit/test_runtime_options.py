@@ -6,17 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from runtime_models import X4
-
 from jitney.errors import ConfigError
 from jitney.runtime.options import LoadOptions
+from runtime_models import X4
 
 
 def test_options_survive_json() -> None:
     """Every field comes back as it was."""
-    options = LoadOptions(
-        "m", 3, X4, 16, batching_required=True, optimise="frozen", warmup_runs=4
-    )
+    options = LoadOptions("m", 3, X4, 16, batching_required=True, optimise="frozen", warmup_runs=4)
 
     assert LoadOptions.from_json(json.loads(json.dumps(options.to_json()))) == options
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from jitney.datatypes import DataType
 from jitney.errors import InvalidRequest
 from jitney.runtime.tensors import (

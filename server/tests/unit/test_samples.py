@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -29,7 +30,9 @@ def tensors(draw: st.DrawFn) -> SampleTensor:
     shape = tuple(draw(st.lists(st.integers(0, 3), max_size=3)))
     if datatype is not DataType.BYTES:
         nbytes = math.prod(shape) * datatype.item_size
-        return SampleTensor(name, datatype, shape, draw(st.binary(min_size=nbytes, max_size=nbytes)))
+        return SampleTensor(
+            name, datatype, shape, draw(st.binary(min_size=nbytes, max_size=nbytes))
+        )
     count = math.prod(shape)
     elements = draw(st.lists(st.binary(max_size=5), min_size=count, max_size=count))
     data = b"".join(len(element).to_bytes(4, "little") + element for element in elements)
@@ -79,10 +82,8 @@ def test_damage_raises_nothing_but_model_error(data: bytes, position: int, value
     changed = bytearray(write_samples([SAMPLE]))
     changed[position % len(changed)] = value
     for damaged in (data, bytes(changed), (8).to_bytes(8, "little") + data):
-        try:
+        with contextlib.suppress(ModelError):
             read_samples(damaged)
-        except ModelError:
-            pass
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,6 @@ class _Device:
     state: str = "starting"
     reason: str = ""
     description: str = ""
-    torch_version: str = ""
     pinned: bool = False
     restarts: int = 0
     memory_bytes: dict[str, int] = field(default_factory=dict)
@@ -140,7 +139,7 @@ class WorkerPool:
 
     # -- life -----------------------------------------------------------------------------------
 
-    async def start(self, listener: Listener) -> None:
+    async def launch(self, listener: Listener) -> None:
         """Start every worker and wait until each is up or given up."""
         self._listener = listener
         started = []
@@ -173,10 +172,6 @@ class WorkerPool:
             )
             for d in self._devices.values()
         ]
-
-    def torch_version(self) -> str:
-        """Return the version that the workers run, once one is up."""
-        return next((d.torch_version for d in self._devices.values() if d.torch_version), "")
 
     async def _keep_alive(self, device: _Device, started: asyncio.Future[None]) -> None:
         """Run a device's worker, and the next one when it ends, until that is hopeless."""
@@ -452,7 +447,6 @@ class WorkerPool:
         document = note.document
         if note.kind is wire.Kind.HELLO:
             device.description = str(document.get("description", ""))[:200]
-            device.torch_version = str(document.get("torch", ""))[:40]
             device.pinned = document.get("pinned") is True
             memory = document.get("memory")
             if isinstance(memory, dict):

@@ -17,7 +17,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from jitney.errors import InferenceFailed, ModelError, OutOfDeviceMemory, OutputTooLarge
+from jitney.errors import (
+    InferenceFailed,
+    InputRejected,
+    ModelError,
+    OutOfDeviceMemory,
+    OutputTooLarge,
+)
 from jitney.execution import wire
 from jitney.execution.slots import SlotMemory
 from jitney.runtime.options import LoadOptions
@@ -74,7 +80,7 @@ class Worker:
         return message, fds.tolist()
 
     def _load(self, note: wire.Note, fds: list[int]) -> None:
-        from jitney.runtime.load import load_instance  # noqa: PLC0415  # torch: after the fork
+        from jitney.runtime.load import load_instance  # noqa: PLC0415  # torch, once the process is set up
 
         serial = note.serial
 
@@ -105,7 +111,7 @@ class Worker:
 
     def _run_batch(self, run: wire.Run) -> bool:
         """Run a batch and answer; return False when the process must end."""
-        from jitney.runtime.faults import DeviceFault  # noqa: PLC0415  # torch: after the fork
+        from jitney.runtime.faults import DeviceFault  # noqa: PLC0415  # torch, once the process is set up
         from jitney.runtime.instance import InputView  # noqa: PLC0415
 
         now = time.monotonic
@@ -134,6 +140,8 @@ class Worker:
             failure, text = wire.Failure.MEMORY, str(error)
         except OutputTooLarge as error:
             failure, text = wire.Failure.OUTPUT, str(error)
+        except InputRejected as error:
+            failure, text = wire.Failure.INPUT, str(error)
         except InferenceFailed as error:
             failure, text = wire.Failure.MODEL, str(error)
         except DeviceFault as error:
@@ -176,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     memory = SlotMemory(args.memory_fd, args.slots, args.slot_bytes)
     memory.close_fd()
 
-    from jitney.runtime.device import open_device  # noqa: PLC0415  # torch: after the fork
+    from jitney.runtime.device import open_device  # noqa: PLC0415  # torch, once the process is set up
 
     device = open_device(args.device, threads=args.threads)
     pinned = device.pin(memory.mapping)
@@ -184,7 +192,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "device": device.name,
         "description": device.description,
         "pinned": pinned,
-        "torch": device.torch_version,
         "memory": device.memory(),
     }
     channel.send(wire.write_note(wire.Kind.HELLO, 0, hello))

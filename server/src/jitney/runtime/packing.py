@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.jit.frontend import FrontendError
 
 from jitney.datatypes import DataType
 from jitney.errors import ConfigError, InferenceFailed, ModelError
 from jitney.notation import read_tensor, write_tensor
 from jitney.repository.archive import SIGNATURE_FILE, Archive, Kind, read_archive
 from jitney.runtime.binding import Program, bind
+from jitney.runtime.faults import summary
 from jitney.runtime.packing_examples import (
     Example,
     infer_outputs,
@@ -28,7 +30,6 @@ from jitney.runtime.packing_examples import (
     read_values,
     write_values,
 )
-from jitney.runtime.faults import summary
 from jitney.runtime.tensors import Value, compare
 from jitney.samples import EXTRA_FILE as SAMPLES_FILE
 from jitney.samples import Sample, write_samples
@@ -131,10 +132,10 @@ def _save(model: torch.nn.Module | str | Path) -> io.BytesIO:
         if not isinstance(model, torch.jit.ScriptModule):
             try:
                 model = torch.jit.script(model)
-            except (RuntimeError, TypeError, NotImplementedError, OSError) as error:
+            except (RuntimeError, TypeError, OSError, FrontendError) as error:
                 msg = (
-                    f"{type(model).__name__} cannot be scripted; trace it with "
-                    f"torch.jit.trace(model.eval(), examples) and pack that. Torch says: {error}"
+                    f"{type(model).__name__} cannot be scripted ({summary(error)}); trace it with "
+                    "torch.jit.trace(model.eval(), examples) and pack that"
                 )
                 raise ModelError(msg) from None
         torch.jit.save(model, buffer)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
+
+from jitney.errors import ModelError
 
 __all__ = ["Golden", "LoadReport"]
 
@@ -60,3 +63,52 @@ class LoadReport:
             "load_seconds": self.load_seconds,
             "warnings": list(self.warnings),
         }
+
+    @classmethod
+    def from_json(cls, table: object) -> LoadReport:
+        """Read the JSON form as a worker sent it, which a model may have had a hand in.
+
+        :raises ModelError: when a key is missing, unknown, or not what it should be.
+        """
+        if not isinstance(table, dict) or set(table) != {f.name for f in dataclasses.fields(cls)}:
+            msg = "a load report has other keys than it should"
+            raise ModelError(msg)
+        try:
+            golden = table["golden"]
+            return cls(
+                form=_text(table["form"]),
+                why=_text(table["why"]),
+                batchable=bool(table["batchable"]),
+                batchable_why=_text(table["batchable_why"]),
+                max_batch_size=_count(table["max_batch_size"]),
+                deterministic=bool(table["deterministic"]),
+                mutated_state=_texts(table["mutated_state"]),
+                mutated_inputs=_texts(table["mutated_inputs"]),
+                golden=Golden(_count(golden["samples"]), float(golden["max_error"])),
+                buckets=tuple(map(_count, table["buckets"])),
+                warmup={int(rows): float(seconds) for rows, seconds in table["warmup"].items()},
+                memory_bytes=_count(table["memory_bytes"]),
+                load_seconds=float(table["load_seconds"]),
+                warnings=_texts(table["warnings"]),
+            )
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            msg = f"a load report is malformed: {error}"
+            raise ModelError(msg) from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value[:4000]
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(value)
+    return tuple(map(_text, value[:100]))
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0 or value.bit_length() > 64:  # noqa: PLR2004
+        raise ValueError(value)
+    return value

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.reflection import aio as reflection
+from grpc_reflection.v1alpha import reflection
 
 from jitney.errors import ConfigError
 from jitney_client.protocol import inference as pb
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from jitney.transport.servicer import InferenceServicer
 
 __all__ = ["GrpcServer", "channel_options"]
+
+SERVICES: Final = (
+    (pb.POOL, pb.SERVICE),
+    (own.POOL, own.SERVICE),
+    (health_pb2.DESCRIPTOR.pool, "grpc.health.v1.Health"),
+)
+"""Every service that the server offers, with the pool that describes it."""
 
 IDENTITY_ONLY: Final = 1
 """Bit set of compression algorithms: none. Inflating is work that an attacker gets for free."""
@@ -67,11 +75,13 @@ class GrpcServer:
 
     def _add_reflection(self) -> None:
         # Reflection serves one pool; ours are private and health's is the default one, so the
-        # descriptors of all three are put together here.
-        pool = pb.POOL
-        for file in (own.SERVICE_FILE, health_pb2.DESCRIPTOR):
-            pool.AddSerializedFile(file.serialized_pb)
-        names = (pb.SERVICE, own.SERVICE, "grpc.health.v1.Health")
+        # files of all three are put together in a new one.
+        pool = DescriptorPool()
+        for source, service in SERVICES:
+            file = source.FindServiceByName(service).file
+            for needed in (*file.dependencies, file):
+                pool.AddSerializedFile(needed.serialized_pb)
+        names = [service for _, service in SERVICES]
         reflection.enable_server_reflection(names, self._server, pool=pool)
 
     async def start(self) -> None:

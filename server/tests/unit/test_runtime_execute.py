@@ -1,0 +1,301 @@
+"""Running batches: bytes of a slot in, bytes and stamps out."""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from jitney.datatypes import DataType
+from jitney.errors import InferenceFailed, InvalidRequest, OutOfDeviceMemory
+from jitney.runtime.device import CpuDevice, Device
+from jitney.runtime.faults import DeviceFault, OutputTooLarge
+from jitney.runtime.instance import Execution, InputView, Instance
+from jitney.runtime.load import load_instance
+from jitney.runtime.options import LoadOptions
+from jitney.runtime.outputs import WrittenOutput
+from jitney.runtime.tensors import DTYPES
+from jitney.signature import Signature, TensorSpec
+from runtime_models import (
+    DIGITS,
+    X4,
+    Digits,
+    InPlace,
+    Picky,
+    PuppetDevice,
+    Same,
+    Scaled,
+    Sums,
+    Texts,
+    Twice,
+    fp32,
+    save,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+
+class Bench:
+    """An instance with a slot."""
+
+    def __init__(self, module: nn.Module, signature: Signature, device: Device, path: Path) -> None:
+        save(module, path)
+        options = LoadOptions("m", 1, signature, 8, optimise="off")
+        self.instance: Instance = load_instance(str(path), options, device, lambda _: None)
+        self.slot = memoryview(mmap.mmap(-1, 4096))
+        self.out = memoryview(mmap.mmap(-1, 4096))
+        self.specs = signature.inputs
+
+    def run(
+        self, *tensors: torch.Tensor | None, rows: int | None = None, out: int = 4096
+    ) -> Execution:
+        """Put tensors into the slot, and run them with a clock that counts."""
+        views: list[InputView | None] = []
+        at = 0
+        for spec, tensor in zip(self.specs, tensors, strict=True):
+            if tensor is None:
+                views.append(None)
+                continue
+            data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            self.slot[at : at + len(data)] = data
+            region = self.slot[at : at + len(data)]
+            views.append(InputView(spec.datatype, tuple(tensor.shape), region))
+            at += -(-len(data) // 64) * 64
+            rows = tensor.shape[0] if rows is None else rows
+        clock = itertools.count()
+        assert rows is not None
+        return self.instance.execute(views, rows, self.out[:out], lambda: float(next(clock)))
+
+    def read(self, output: WrittenOutput) -> torch.Tensor:
+        """Return a copy of an output as it stands in the slot."""
+        data = bytearray(self.out[output.offset : output.offset + output.nbytes])
+        return torch.frombuffer(data, dtype=DTYPES[output.datatype]).view(output.shape)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("device", [CpuDevice(), PuppetDevice()], ids=["cpu", "padding"])
+def test_a_batch_is_answered_like_the_model_alone(
+    tmp_path: Path, device: Device, rows: int
+) -> None:
+    """Padded or not, the outputs have exactly the batch's rows."""
+    torch.manual_seed(rows)
+    module = Digits()
+    bench = Bench(module, DIGITS, device, tmp_path / "m.pt")
+    image = torch.randn(rows, 1, 8, 8)
+
+    (output,) = bench.run(image).outputs
+
+    assert output == WrittenOutput(DataType.FP32, (rows, 10), 0, rows * 40, -1)
+    with torch.no_grad():
+        torch.testing.assert_close(bench.read(output), module(image))
+
+
+def test_stamps_are_taken_in_order(tmp_path: Path) -> None:
+    """One reading of the clock per stage, each after the stage."""
+    execution = Bench(Twice(), X4, CpuDevice(), tmp_path / "m.pt").run(torch.ones(1, 4))
+
+    assert execution[:4] == (0.0, 1.0, 2.0, 3.0)
+
+
+def test_outputs_are_read_only_after_the_device_settled(tmp_path: Path) -> None:
+    """A device that copies late gets the chance to."""
+    device = PuppetDevice()
+    bench = Bench(Twice(), X4, device, tmp_path / "m.pt")
+
+    execution = bench.run(torch.ones(3, 4))
+
+    assert bench.read(execution.outputs[0]).tolist() == [[2.0] * 4] * 3
+    assert (device.pending, execution.started, execution.copied_out) == ([], 0.0, 4.0)
+
+
+def test_several_outputs_are_aligned(tmp_path: Path) -> None:
+    """Each starts at a multiple of 64 bytes."""
+    signature = Signature(
+        (fp32("a", "N", 3), fp32("b", "N", 3)),
+        (fp32("sum", "N", 3), fp32("difference", "N", 3)),
+    )
+    bench = Bench(Sums(), signature, CpuDevice(), tmp_path / "m.pt")
+
+    outputs = bench.run(torch.full((2, 3), 5.0), torch.full((2, 3), 3.0)).outputs
+
+    assert [(o.offset, o.nbytes) for o in outputs] == [(0, 24), (64, 24)]
+    assert [bench.read(o).tolist() for o in outputs] == [[[8.0] * 3] * 2, [[2.0] * 3] * 2]
+
+
+@pytest.mark.parametrize("datatype", [d for d in DataType if d is not DataType.BYTES])
+def test_every_datatype_passes_through(tmp_path: Path, datatype: DataType) -> None:
+    """The bytes that come out are those that went in."""
+    spec = TensorSpec("x", datatype, ("N", 3))
+    signature = Signature((spec,), (TensorSpec("y", datatype, ("N", 3)),))
+    bench = Bench(Same(), signature, CpuDevice(), tmp_path / "m.pt")
+    x = torch.tensor([[1, 0, 1], [0, 1, 1]]).to(DTYPES[datatype])
+
+    (output,) = bench.run(x).outputs
+
+    assert (output.nbytes, output.datatype) == (6 * datatype.item_size, datatype)
+    assert bench.read(output).tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0)])
+def test_dimensions_of_size_zero_are_served(tmp_path: Path, shape: tuple[int, int]) -> None:
+    """Tensors without elements take no bytes, and no view of the slot."""
+    signature = Signature((fp32("x", -1, -1),), (fp32("y", -1, -1),))
+    bench = Bench(Twice(), signature, CpuDevice(), tmp_path / "m.pt")
+
+    (output,) = bench.run(torch.empty(shape), rows=1).outputs
+
+    assert (output.shape, output.nbytes) == (shape, 0)
+
+
+def test_an_optional_input_may_be_left_out(tmp_path: Path) -> None:
+    """None stands for it."""
+    shift = TensorSpec("shift", DataType.FP32, ("N", 2), optional=True)
+    outputs = (fp32("y", "N", 2), fp32("same", "N", 2))
+    signature = Signature((fp32("x", "N", 2), shift), outputs)
+    bench = Bench(Scaled(), signature, CpuDevice(), tmp_path / "m.pt")
+
+    without = bench.read(bench.run(torch.ones(1, 2), None).outputs[0])
+    with_it = bench.read(bench.run(torch.ones(1, 2), torch.ones(1, 2)).outputs[0])
+
+    assert (without.tolist(), with_it.tolist()) == ([[2.0, 2.0]], [[3.0, 3.0]])
+
+
+def test_a_model_that_writes_its_inputs_does_not_write_the_slot(tmp_path: Path) -> None:
+    """A batch that is run again finds its inputs as they were."""
+    bench = Bench(InPlace(), X4, CpuDevice(), tmp_path / "m.pt")
+
+    first = bench.read(bench.run(torch.ones(2, 4)).outputs[0])
+
+    assert bytes(bench.slot[:32]) == torch.ones(2, 4).numpy().tobytes()
+    assert first.tolist() == [[2.0] * 4] * 2
+
+
+TEXTS = Signature(
+    (TensorSpec("text", DataType.BYTES, ("N", 2)),),
+    (
+        TensorSpec("shouted", DataType.BYTES, ("N", 2)),
+        TensorSpec("length", DataType.INT64, ("N",)),
+    ),
+)
+
+
+class PairTexts(Texts):
+    """One length per pair of texts; texts of TorchScript are bytes, and only ASCII has capitals."""
+
+    def forward(self, text: list[str]) -> tuple[list[str], torch.Tensor]:
+        shouted: list[str] = []
+        lengths = torch.zeros(len(text) // 2, dtype=torch.int64)
+        for index in range(len(text)):
+            lengths[index // 2] += len(text[index])
+            shouted.append(text[index].upper())
+        return shouted, lengths
+
+
+def packed(*texts: bytes) -> bytes:
+    """Return texts in the protocol's form."""
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+
+
+@pytest.mark.parametrize("device", [CpuDevice(), PuppetDevice()], ids=["cpu", "padding"])
+def test_texts_come_back_with_the_offsets_of_their_rows(tmp_path: Path, device: Device) -> None:
+    """Rows + 1 offsets, relative to the data, tell where each row starts and ends."""
+    bench = Bench(PairTexts(), TEXTS, device, tmp_path / "m.pt")
+    data = packed(b"a", b"", "ü".encode(), b"cde", b"f", b"gh")
+    bench.slot[: len(data)] = data
+    view = InputView(DataType.BYTES, (3, 2), bench.slot[: len(data)])
+
+    texts, lengths = bench.instance.execute([view], 3, bench.out, lambda: 0.0).outputs
+
+    expected = packed(b"A", b"", "ü".encode(), b"CDE", b"F", b"GH")
+    assert (texts.shape, bytes(bench.out[: texts.nbytes])) == ((3, 2), expected)
+    assert struct.unpack_from("<4Q", bench.out, texts.row_offsets_at) == (0, 9, 22, 33)
+    assert (lengths.offset, bench.read(lengths).tolist()) == (128, [1, 5, 3])
+
+
+def test_bytes_that_are_no_text_are_the_requests_fault(tmp_path: Path) -> None:
+    """The error names the input and the element; the model is not run."""
+    bench = Bench(PairTexts(), TEXTS, CpuDevice(), tmp_path / "m.pt")
+    data = packed(b"a", b"\xff")
+    bench.slot[: len(data)] = data
+    view = InputView(DataType.BYTES, (1, 2), bench.slot[: len(data)])
+
+    with pytest.raises(InvalidRequest, match="input 'text': element 1 is not UTF-8"):
+        bench.instance.execute([view], 1, bench.out, lambda: 0.0)
+
+
+@pytest.mark.parametrize("device", [CpuDevice(), PuppetDevice()], ids=["cpu", "padding"])
+def test_a_failed_batch_leaves_the_instance_as_it_was(tmp_path: Path, device: Device) -> None:
+    """What the model raised, or returned wrongly, is told; the next batch is answered."""
+    bench = Bench(Picky(), X4, device, tmp_path / "m.pt")
+
+    with pytest.raises(
+        InferenceFailed, match="^the model raised: ValueError: too large$"
+    ) as caught:
+        bench.run(torch.full((2, 4), 101.0))
+    with pytest.raises(InferenceFailed, match=r"output 'y': expected FP32 .* returned float64"):
+        bench.run(torch.full((2, 4), -101.0))
+
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert bench.read(bench.run(torch.ones(1, 4)).outputs[0]).tolist() == [[2.0] * 4]
+
+
+def test_outputs_that_do_not_fit_say_what_they_need(tmp_path: Path) -> None:
+    """Nothing is written, and the same batch runs in a larger slot."""
+    bench = Bench(Twice(), X4, CpuDevice(), tmp_path / "m.pt")
+
+    with pytest.raises(OutputTooLarge) as caught:
+        bench.run(torch.ones(8, 4), out=100)
+
+    assert caught.value.needed == 128
+    assert bytes(bench.out[:100]) == bytes(100)
+    assert bench.run(torch.ones(8, 4), out=128).outputs[0].nbytes == 128
+
+
+def test_a_batch_that_runs_out_of_memory_frees_what_it_took(tmp_path: Path) -> None:
+    """The allocator's blocks go back, so that half the batch has a chance."""
+    device = PuppetDevice()
+    bench = Bench(Twice(), X4, device, tmp_path / "m.pt")
+    device.released = 0
+    device.failures = [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")]
+
+    with pytest.raises(OutOfDeviceMemory, match="a batch of 3 rows does not fit into the memory"):
+        bench.run(torch.ones(3, 4))
+
+    assert device.released == 1
+    assert bench.read(bench.run(torch.ones(1, 4)).outputs[0]).tolist() == [[2.0] * 4]
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [RuntimeError("CUDA error: device-side assert triggered")],
+        [RuntimeError("something odd"), RuntimeError("CUDA error: unspecified launch failure")],
+    ],
+)
+def test_a_lost_device_is_told_from_a_failed_batch(
+    tmp_path: Path, failures: list[Exception]
+) -> None:
+    """Also when it only shows while the failed batch is waited for."""
+    device = PuppetDevice()
+    bench = Bench(Twice(), X4, device, tmp_path / "m.pt")
+    device.failures = list(failures)
+
+    with pytest.raises(DeviceFault):
+        bench.run(torch.ones(3, 4))
+
+
+def test_a_closed_instance_refuses_batches(tmp_path: Path) -> None:
+    """Closing twice is fine."""
+    bench = Bench(Twice(), X4, CpuDevice(), tmp_path / "m.pt")
+    bench.instance.close()
+    bench.instance.close()
+
+    with pytest.raises(InferenceFailed, match="the model was unloaded"):
+        bench.run(torch.ones(1, 4))
+    assert repr(bench.instance) == "<Instance m/1 cpu closed>"
