@@ -45,12 +45,12 @@ class DataType(enum.Enum):
     @property
     def is_integer(self) -> bool:
         """Whether values are whole numbers (BOOL is not)."""
-        return self.value.startswith(("INT", "UINT"))
+        return str(self.value).startswith(("INT", "UINT"))
 
     @property
     def is_float(self) -> bool:
         """Whether values are floating point."""
-        return self.value.startswith(("FP", "BF"))
+        return str(self.value).startswith(("FP", "BF"))
 
 
 ITEM_SIZES: Final = (1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 0, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from jitney.errors import InvalidRequest, JitneyError
+from jitney.errors import InvalidRequest, JitneyError, ModelError
 from jitney.repository.check import check_data
 from jitney.scheduling.batch import Entry, State
 
@@ -162,7 +162,7 @@ class Engine:
         self._scheduler.model_ready(device, model)
         self._readiness_changed()
 
-    def model_refused(self, device: str, model: ModelRef, error: JitneyError) -> None:
+    def model_refused(self, device: str, model: ModelRef, error: ModelError) -> None:
         """A model cannot be loaded onto a device."""
         self._repository.model_refused(device, model, error)
         version = self._repository.version(model)

@@ -1,16 +1,20 @@
 """Tiny scripted models, one for each thing that loading and running have to cope with."""
 
+# The models are what authors write, not what this project does.
+# ruff: noqa: D102, EM101, TRY003
+
 from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import nn
+
 from jitney.datatypes import DataType
 from jitney.runtime.device import CpuDevice
 from jitney.samples import EXTRA_FILE, Sample, write_samples
 from jitney.signature import Signature, TensorSpec
-from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +40,8 @@ class Digits(nn.Module):
         self.head = nn.Linear(8 * 36, 10)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.head(torch.relu(self.norm(self.convolution(image))).flatten(1))
+        scores: torch.Tensor = self.head(torch.relu(self.norm(self.convolution(image))).flatten(1))
+        return scores
 
 
 class Twice(nn.Module):
@@ -65,6 +70,7 @@ class Counter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.runs: torch.Tensor
         self.register_buffer("runs", torch.zeros(()))
         self.number = 0
         self.seen = [0]
@@ -174,7 +180,8 @@ class Lookup(nn.Module):
         self.table = nn.Embedding(5, 3)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.table(ids).sum(1)
+        rows: torch.Tensor = self.table(ids)
+        return rows.sum(1)
 
 
 def fp32(name: str, *shape: int | str) -> TensorSpec:
@@ -200,7 +207,7 @@ def save(
         if traced_with is None:
             program = torch.jit.script(module)
         else:
-            program = torch.jit.trace(module, (traced_with,))
+            program = torch.jit.trace(module, (traced_with,))  # type: ignore[no-untyped-call]
         extra = {EXTRA_FILE: write_samples(samples)} if samples else {}
         torch.jit.save(program, str(path), _extra_files=extra)
     return str(path)

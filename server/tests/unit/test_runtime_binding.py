@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from runtime_models import FromDict, Scaled, Sums, Texts, Twice, fp32
+from torch import nn
+
 from jitney.datatypes import DataType
 from jitney.errors import ModelError
 from jitney.runtime.binding import Binding, Program, bind
 from jitney.signature import Signature, TensorSpec
-from runtime_models import FromDict, Scaled, Sums, Texts, Twice, fp32
-from torch import nn
 
 
 def scripted(module: nn.Module, signature: Signature) -> tuple[Binding, Program]:

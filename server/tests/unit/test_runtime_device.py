@@ -6,6 +6,7 @@ import mmap
 
 import pytest
 import torch
+
 from jitney.errors import ConfigError
 from jitney.runtime.device import open_device
 

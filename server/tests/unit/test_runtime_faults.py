@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from jitney.runtime.faults import classify, summary
 
 

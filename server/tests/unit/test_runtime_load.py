@@ -10,15 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from jitney.datatypes import DataType
-from jitney.errors import ModelError
-from jitney.runtime import forms
-from jitney.runtime.device import CpuDevice, Device
-from jitney.runtime.faults import DeviceFault
-from jitney.runtime.load import load_instance
-from jitney.runtime.options import LoadOptions
-from jitney.samples import Sample, SampleTensor
-from jitney.signature import Signature, TensorSpec
 from runtime_models import (
     DIGITS,
     X4,
@@ -39,11 +30,23 @@ from runtime_models import (
     save,
 )
 
+from jitney.datatypes import DataType
+from jitney.errors import ModelError
+from jitney.runtime.device import CpuDevice, Device
+from jitney.runtime.faults import DeviceFault
+from jitney.runtime.load import load_instance
+from jitney.runtime.options import LoadOptions
+from jitney.runtime.report import Golden
+from jitney.runtime.tensors import compare
+from jitney.samples import Sample, SampleTensor
+from jitney.signature import Signature, TensorSpec
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jitney.runtime.instance import Instance
     from torch import nn
+
+    from jitney.runtime.instance import Instance
 
 
 def load(
@@ -110,8 +113,8 @@ def test_a_form_that_answers_differently_is_not_used(
     path = save(Same(), tmp_path / "same.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        other = torch.jit.load(path)
-    monkeypatch.setattr(forms.torch.jit, "optimize_for_inference", lambda _: other)
+        other = torch.jit.load(path)  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(torch.jit, "optimize_for_inference", lambda _: other)
 
     report = load(Twice(), X4, tmp_path, optimise="optimised").report
 
@@ -130,7 +133,7 @@ def test_a_model_that_mixes_rows_is_not_batched(tmp_path: Path) -> None:
 
 def test_a_model_that_mixes_rows_is_refused_where_batching_is_required(tmp_path: Path) -> None:
     """The text says which proof failed."""
-    with pytest.raises(ModelError, match="batching is required.*changes with the other") as caught:
+    with pytest.raises(ModelError, match=r"batching is required.*changes with the other") as caught:
         load(Centred(), X4, tmp_path, batching_required=True)
 
     assert caught.value.reason == "MODEL_NOT_BATCHABLE"
@@ -143,9 +146,9 @@ def test_a_model_that_writes_its_state_is_not_batched_and_starts_fresh(tmp_path:
     report = instance.report
     assert report.mutated_state == ("number", "runs", "seen")
     assert (report.max_batch_size, report.form) == (1, "plain")
-    program = instance._program  # noqa: SLF001  # the next run is to be the first
+    program = instance._program  # the next run is to be the first
     assert program is not None
-    assert torch.equal(program([torch.zeros(1, 4)])[0], torch.ones(1, 4))
+    assert compare(program([torch.zeros(1, 4)])[0], torch.ones(1, 4)) == (True, 0.0)
 
 
 def test_a_model_that_draws_numbers_is_reported(tmp_path: Path) -> None:
@@ -223,9 +226,10 @@ def test_golden_samples_are_compared(tmp_path: Path) -> None:
     """The report has their number; a model that is not batchable runs them row by row."""
     samples = (sample([1.0] * 4, [2.0] * 4), sample([3.0] * 12, [6.0] * 12))
 
-    assert load(Twice(), X4, tmp_path, samples=samples).report.golden.samples == 2
     zeros = (sample([1.0] * 8, [0.0] * 8),)
-    assert load(Centred(), X4, tmp_path, samples=zeros).report.golden.samples == 1
+
+    assert load(Twice(), X4, tmp_path, samples=samples).report.golden == Golden(2, 0.0)
+    assert load(Centred(), X4, tmp_path, samples=zeros).report.golden == Golden(1, 0.0)
 
 
 def test_a_wrong_answer_to_a_golden_sample_is_refused(tmp_path: Path) -> None:
@@ -285,9 +289,9 @@ def test_damaged_files_raise_model_errors_only(tmp_path: Path) -> None:
     whole = tmp_path / "m.pt"
     save(Digits(), whole)
     content = whole.read_bytes()
-    generator = random.Random(5)
+    generator = random.Random(5)  # noqa: S311  # damage, no secret
     options = LoadOptions("m", 1, DIGITS, 1, optimise="off")
-    reasons = set()
+    refusals = []
     for number in range(24):
         damaged = bytearray(content)
         place = generator.randrange(len(damaged))
@@ -299,9 +303,9 @@ def test_damaged_files_raise_model_errors_only(tmp_path: Path) -> None:
         try:
             load_instance(os.fspath(whole), options, CpuDevice(), lambda _: None)
         except ModelError as exc:
-            assert str(tmp_path) not in str(exc)
-            reasons.add(exc.reason)
-    assert "MODEL_UNREADABLE" in reasons
+            refusals.append(exc)
+    assert "MODEL_UNREADABLE" in {refusal.reason for refusal in refusals}
+    assert [str(refusal) for refusal in refusals if str(tmp_path) in str(refusal)] == []
 
 
 def test_a_file_without_program_is_refused(tmp_path: Path) -> None:
@@ -367,7 +371,7 @@ def test_a_model_that_does_not_fit_at_all_is_refused(tmp_path: Path) -> None:
     device = SmallDevice(most=0)
 
     with pytest.raises(
-        ModelError, match="does not fit into the memory of cuda:3: .* GiB are taken"
+        ModelError, match=r"does not fit into the memory of cuda:3: .* GiB are taken"
     ):
         load_instance(path, LoadOptions("m", 1, X4, 2), device, device.progress)
 

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from runtime_models import X4
+
 from jitney.errors import ConfigError
 from jitney.runtime.options import LoadOptions
-from runtime_models import X4
 
 
 def test_options_survive_json() -> None:

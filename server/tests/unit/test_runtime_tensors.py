@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from jitney.datatypes import DataType
-from jitney.errors import InvalidRequest
+from jitney.errors import InputRejected
 from jitney.runtime.tensors import (
     DTYPES,
     Value,
@@ -56,10 +57,10 @@ def test_texts_survive_the_protocol_form(texts: list[str]) -> None:
 
 @given(st.binary(), st.integers(0, 5))
 def test_malformed_texts_are_the_requests_fault(data: bytes, count: int) -> None:
-    """Any bytes either are ``count`` texts, or raise InvalidRequest."""
+    """Any bytes either are ``count`` texts, or raise InputRejected."""
     try:
         texts = decode_texts("t", data, count)
-    except InvalidRequest:
+    except InputRejected:
         return
     assert b"".join(encode_texts(texts)) == data
 
@@ -68,7 +69,7 @@ def test_bytes_that_are_no_text_are_named() -> None:
     """The text says which element of which input is wrong."""
     data = struct.pack("<I1sI2s", 1, b"a", 2, b"b\xff")
 
-    with pytest.raises(InvalidRequest, match=r"input 'words': element 1 is not UTF-8 \(byte 1"):
+    with pytest.raises(InputRejected, match=r"input 'words': element 1 is not UTF-8 \(byte 1"):
         decode_texts("words", data, 2)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from jitney.errors import JitneyError
+    from jitney.errors import JitneyError, ModelError
     from jitney.runtime.report import LoadReport
     from jitney.scheduling.batch import Batch
     from jitney.types import BatchOutputs, ModelRef
@@ -56,7 +56,7 @@ class Listener(Protocol):
     def model_loaded(self, device: str, model: ModelRef, report: LoadReport) -> None:
         """A model can run on a device."""
 
-    def model_refused(self, device: str, model: ModelRef, error: JitneyError) -> None:
+    def model_refused(self, device: str, model: ModelRef, error: ModelError) -> None:
         """A model cannot be loaded onto a device."""
 
     def model_gone(self, device: str, model: ModelRef) -> None:

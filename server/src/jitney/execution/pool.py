@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -20,11 +19,10 @@ from jitney.errors import (
     WorkerLost,
 )
 from jitney.execution import wire
+from jitney.execution.exchange import gather, read_done
 from jitney.execution.executor import Completion
 from jitney.execution.link import WorkerCommand, WorkerLink
 from jitney.runtime.report import LoadReport
-from jitney.scheduling.placement import by_carrier, place
-from jitney.types import BatchOutputs, OutputTensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -360,32 +358,13 @@ class WorkerPool:
         serial = next(self._serials) & 0xFFFFFFFF
         slot = link.slots.acquire()
         try:
-            tensors = self._gather(batch, link, slot)
+            tensors = gather(batch, link.slots, slot)
         except JitneyError as error:
             link.slots.release(slot)
             self._complete_soon(batch, error)
             return
         device.flights.append(_Flight(serial, batch, slot, self._clock.now()))
         link.send(wire.write_run(serial, instance, batch.rows, slot, tensors))
-
-    def _gather(self, batch: Batch, link: WorkerLink, slot: int) -> list[wire.Tensor]:
-        key, rows = batch.key, batch.rows
-        placed = place(batch)
-        sizes = []
-        for i, (datatype, dims) in enumerate(key.inputs):
-            if datatype.item_size:
-                sizes.append(math.prod(dims) * datatype.item_size * (rows if key.batched else 1))
-            else:
-                sizes.append(sum(len(p.request.data[p.order[i]]) for _, p in placed))
-        offsets, views = link.slots.lay_out(slot, sizes)
-        for carrier, members in by_carrier(placed):
-            # One carrier is the rule; with several, each fills its own rows of the same views.
-            carrier.gather([p for _, p in members], views)
-        lead = (rows,) if key.batched else ()
-        return [
-            wire.Tensor(datatype, (*lead, *dims), offset, size)
-            for (datatype, dims), offset, size in zip(key.inputs, offsets, sizes, strict=True)
-        ]
 
     def _complete_soon(self, batch: Batch, error: JitneyError) -> None:
         self._clock.call_soon(lambda: self._listener.completed(batch, Completion(None, error)))
@@ -410,7 +389,7 @@ class WorkerPool:
             error = FAILURES[message.failure](message.text)
             self._listener.completed(flight.batch, Completion(None, error, *message.stamps))
             return
-        completion = self._read_done(link, flight.batch, message)
+        completion = read_done(flight.batch, link.slots, message)
         device.flights.popleft()
         if device.flights:  # what was staged starts now, for the watch
             device.flights[0] = device.flights[0]._replace(sent_at=self._clock.now())
@@ -420,28 +399,6 @@ class WorkerPool:
             self._listener.completed(flight.batch, completion)
         finally:
             link.slots.release(flight.slot)
-
-    def _read_done(self, link: WorkerLink, batch: Batch, done: wire.Done) -> Completion:
-        specs = batch.key.outputs
-        batched = batch.key.batched
-        if len(done.outputs) != len(specs) or done.rows != batch.rows:
-            msg = f"{len(done.outputs)} outputs of {done.rows} rows"
-            raise wire.WireError(msg)
-        outputs = []
-        for tensor, expected in zip(done.outputs, specs, strict=True):
-            if tensor.datatype is not expected.datatype or (
-                batched and (not tensor.shape or tensor.shape[0] != batch.rows)
-            ):
-                msg = f"output {expected.name} is {tensor.datatype.value} {tensor.shape}"
-                raise wire.WireError(msg)
-            data, row_offsets = link.slots.output(done.slot, tensor, batch.rows)
-            if batched and row_offsets is None and not tensor.datatype.item_size:
-                msg = f"output {expected.name} has no row offsets"
-                raise wire.WireError(msg)
-            outputs.append(
-                OutputTensor(expected.name, tensor.datatype, tensor.shape, data, row_offsets)
-            )
-        return Completion(BatchOutputs(outputs, batch.rows, batched), None, *done.stamps)
 
     def _on_note(self, device: _Device, note: wire.Note) -> None:
         document = note.document
@@ -469,9 +426,9 @@ class WorkerPool:
                 msg = f"a malformed report: {error}"
                 raise wire.WireError(msg) from error
         elif note.kind is wire.Kind.REFUSED and not load.result.done():
-            error = ModelError(str(document.get("text", ""))[:8000])
-            error.reason = str(document.get("reason", "MODEL_INVALID"))[:40]
-            load.result.set_result(error)
+            refusal = ModelError(str(document.get("text", ""))[:8000])
+            refusal.reason = str(document.get("reason", "MODEL_INVALID"))[:40]
+            load.result.set_result(refusal)
 
     def _on_gone(self, link: WorkerLink, why: str) -> None:
         device = self._devices[link.device]

@@ -26,7 +26,6 @@ __all__ = [
     "SIGNATURE",
     "UNREADABLE",
     "DeviceFault",
-    "OutputTooLarge",
     "classify",
     "model_error",
     "summary",
@@ -81,15 +80,7 @@ _MAX_TEXT: Final = 300
 _PATH: Final = re.compile(r"(?:/[\w.+-]+){2,}")
 
 
-class OutputTooLarge(Exception):  # noqa: N818  # a size that the server can act on, no failure
-    """The outputs of a batch do not fit into the slot; ``needed`` is how many bytes they take."""
-
-    def __init__(self, needed: int) -> None:
-        super().__init__(f"the outputs take {needed} bytes, more than the slot has")
-        self.needed = needed
-
-
-class DeviceFault(Exception):  # noqa: N818  # a fault in the field's sense of the word
+class DeviceFault(Exception):
     """The device's context is beyond repair: the worker must exit and be replaced."""
 
 

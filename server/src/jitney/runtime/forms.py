@@ -93,6 +93,7 @@ def choose(
     runner: Runner,
     forms: Forms,
     source: RandomInputs,
+    *,
     buckets: Sequence[int],
     optimise: str,
     progress: Callable[[str], None],

@@ -11,7 +11,7 @@ import torch
 from jitney.datatypes import DataType
 from jitney.errors import InferenceFailed, JitneyError, OutOfDeviceMemory
 from jitney.runtime.buckets import bucket_table
-from jitney.runtime.faults import DeviceFault, OutputTooLarge, classify, summary
+from jitney.runtime.faults import DeviceFault, classify, summary
 from jitney.runtime.outputs import OutputContract, WrittenOutput, cut, write_outputs
 from jitney.runtime.tensors import Value, decode_texts, pad, tensor_from
 
@@ -98,9 +98,9 @@ class Instance:
         :param rows: rows of the batch, at most the report's ``max_batch_size``; 1 without batch
             dimension.
         :param now: monotonic seconds.
-        :raises InvalidRequest: if BYTES of some request are malformed; as with InferenceFailed,
-            running the members of the batch alone tells whose.
-        :raises InferenceFailed: if the model raised, or returned what it should not.
+        :raises InferenceFailed: if the model raised, or returned what it should not;
+            ``InputRejected`` where BYTES are no texts. Running the members of the batch alone
+            tells whose they are.
         :raises OutputTooLarge: if ``out`` is too small.
         :raises OutOfDeviceMemory: if the batch did not fit beside what is loaded.
         :raises DeviceFault: if the device is lost; the process must end.
@@ -108,7 +108,7 @@ class Instance:
         try:
             with self._device.active(), torch.inference_mode():
                 return self._run(inputs, rows, out, now)
-        except (JitneyError, OutputTooLarge) as exc:
+        except JitneyError as exc:
             failure: Exception = exc if self._quiesce() else DeviceFault(summary(exc))
         except Exception as exc:  # noqa: BLE001  # the model is a foreign program
             failure = self._translate(exc, rows)

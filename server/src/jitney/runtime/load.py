@@ -119,6 +119,8 @@ class _Loading:
         binding = bind(_schema(module), self.signature)
         self.warnings += binding.warnings
         forms = Forms(module, binding)
+        # The least that it takes: on the CPU the process's growth hides what it reuses.
+        weights = sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
         with exact_arithmetic(self.device):
             self.progress("check")
             watch = Watch(module)
@@ -153,7 +155,7 @@ class _Loading:
             golden=golden,
             buckets=sizes,
             warmup=warmth.seconds,
-            memory_bytes=max(0, self.device.memory()["allocated"] - before),
+            memory_bytes=max(weights, self.device.memory()["allocated"] - before),
             load_seconds=time.monotonic() - started,
             warnings=tuple(self.warnings),
         )
@@ -279,7 +281,12 @@ class _Loading:
             choice = Choice(forms.plain, f"{what}, so no other form can be compared with it")
         else:
             choice = choose(
-                self.runner, forms, source, buckets, self.options.optimise, self.progress
+                self.runner,
+                forms,
+                source,
+                buckets=buckets,
+                optimise=self.options.optimise,
+                progress=self.progress,
             )
         self.why = choice.why
         self.warnings += choice.notes
@@ -304,9 +311,9 @@ class _Loading:
             self.runner,
             choice.program,
             source,
-            buckets,
-            self.options.warmup_runs,
-            self.progress,
+            buckets=buckets,
+            most_runs=self.options.warmup_runs,
+            progress=self.progress,
         )
         if warmth.dropped:
             self.warnings.append(

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
-from jitney.errors import InferenceFailed
-from jitney.runtime.faults import OutputTooLarge
+from jitney.errors import InferenceFailed, OutputTooLarge
 from jitney.runtime.tensors import DTYPES, encode_texts
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def cut(
     return kept, [(rows, *shape[1:]) for shape in shapes]
 
 
-def write_outputs(  # noqa: PLR0913  # one call per batch; bundling would cost more than it tells
+def write_outputs(  # one call per batch; bundling would cost more than it tells
     specs: Sequence[TensorSpec],
     values: Sequence[Value],
     shapes: Sequence[tuple[int, ...]],
@@ -137,7 +136,7 @@ def write_outputs(  # noqa: PLR0913  # one call per batch; bundling would cost m
 ) -> list[WrittenOutput]:
     """Queue the copies of checked outputs into ``out``; they stand there when the device settled.
 
-    :raises OutputTooLarge: with the bytes needed, before anything is written.
+    :raises OutputTooLarge: telling the bytes needed, before anything is written.
     """
     written: list[WrittenOutput] = []
     encoded: dict[int, list[bytes]] = {}
@@ -157,7 +156,8 @@ def write_outputs(  # noqa: PLR0913  # one call per batch; bundling would cost m
             end = offset + nbytes
         written.append(WrittenOutput(spec.datatype, shape, offset, nbytes, at))
     if end > len(out):
-        raise OutputTooLarge(end)
+        msg = f"the outputs take {end} bytes, a slot has {len(out)}; see --slot-bytes"
+        raise OutputTooLarge(msg)
     for index, place in enumerate(written):
         value = values[index]
         if isinstance(value, list):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from jitney.datatypes import DataType
-from jitney.errors import InvalidRequest
+from jitney.errors import InputRejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,7 +80,7 @@ def value_from(
 ) -> Value:
     """Return a value of its own memory, on ``device``, made of protocol bytes.
 
-    :raises InvalidRequest: if BYTES are malformed.
+    :raises InputRejected: if BYTES are malformed.
     """
     if datatype is DataType.BYTES:
         return decode_texts(name, data, math.prod(shape))
@@ -91,7 +91,7 @@ def decode_texts(name: str, data: Buffer, count: int) -> list[str]:
     """Return the ``count`` elements of BYTES, each behind its length, as texts.
 
     :param name: the input's name, for the error.
-    :raises InvalidRequest: if the bytes are not that many elements, or one is not UTF-8.
+    :raises InputRejected: if the bytes are not that many elements, or one is not UTF-8.
     """
     raw = bytes(data)
     texts, position, end = [], 0, len(raw)
@@ -107,10 +107,10 @@ def decode_texts(name: str, data: Buffer, count: int) -> list[str]:
         except UnicodeDecodeError as exc:
             # This model takes texts: torch refuses other bytes with an error that names nothing.
             msg = f"input {name!r}: element {index} is not UTF-8 (byte {exc.start} of it)"
-            raise InvalidRequest(msg) from None
+            raise InputRejected(msg) from None
     if len(texts) != count or position != end:
         msg = f"input {name!r}: expected {count} elements, each behind its length, got {end} bytes"
-        raise InvalidRequest(msg)
+        raise InputRejected(msg)
     return texts
 
 

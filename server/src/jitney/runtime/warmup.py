@@ -32,6 +32,7 @@ def warm_up(
     runner: Runner,
     program: Program,
     source: RandomInputs,
+    *,
     buckets: Sequence[int],
     most_runs: int,
     progress: Callable[[str], None],

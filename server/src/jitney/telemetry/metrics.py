@@ -246,7 +246,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family; prometheus_client calls this on the exposition's thread."""
-        for instrument in (
+        instruments: list[Counter | Histogram] = [
             self.requests,
             self.rejected,
             self.cancelled_requests,
@@ -259,7 +259,8 @@ class Metrics:
             self._rows,
             self._fill,
             self.loop_lag,
-        ):
+        ]
+        for instrument in instruments:
             yield instrument.collect()
         for gauge in list(self._gauges):
             family = GaugeMetricFamily(gauge.name, gauge.text, labels=gauge.labels)

@@ -71,7 +71,7 @@ def _encode(
 ) -> bytes:
     values = getattr(contents, field)
     if datatype is DataType.BYTES:
-        parts = []
+        parts: list[bytes] = []
         for value in values:
             parts += (struct.pack("<I", len(value)), value)
         return b"".join(parts)

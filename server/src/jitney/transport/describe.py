@@ -74,7 +74,7 @@ def config(version: ModelVersion) -> pb.ModelConfig:
     return response
 
 
-def _data_type(spec: TensorSpec) -> pb.DataType.ValueType:
+def _data_type(spec: TensorSpec) -> int:
     name = "STRING" if spec.datatype.value == "BYTES" else spec.datatype.value
     return pb.DataType.Value(f"TYPE_{name}")
 

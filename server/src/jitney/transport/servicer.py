@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import grpc
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from jitney.transport.codec import Codec
     from jitney.types import Request
 
-    Context = grpc.aio.ServicerContext[object, object]
+    from jitney.transport.status import Context
+
     Handler = Callable[[object, Context], Awaitable[object]]
 
 __all__ = ["Identity", "InferenceServicer"]
@@ -80,8 +81,9 @@ class InferenceServicer:
         code = "OK"
         try:
             remaining = context.time_remaining()
-            has_deadline = remaining is not None and remaining < FOREVER
-            deadline = self._clock.now() + remaining if has_deadline else None
+            deadline = None
+            if remaining is not None and remaining < FOREVER:
+                deadline = self._clock.now() + remaining
             request = self._codec.decode(message, deadline)
             return await self._engine.infer(request)  # type: ignore[return-value]  # our codec's reply
         except JitneyError as error:
@@ -196,7 +198,7 @@ class InferenceServicer:
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Return the handlers of both services, every RPC of the protocol included."""
-        served = {
+        served: dict[str, Callable[..., Awaitable[object]]] = {
             "ServerLive": self.server_live,
             "ServerReady": self.server_ready,
             "ServerMetadata": self.server_metadata,
@@ -265,7 +267,7 @@ def _not_offered(name: str) -> Callable[[object], Awaitable[object]]:
     return call
 
 
-async def _abort_bug(context: Context, error: Exception) -> None:
+async def _abort_bug(context: Context, error: Exception) -> NoReturn:
     number = secrets.token_hex(6)
     log.error("error %s in an RPC", number, exc_info=error)
     await context.abort(

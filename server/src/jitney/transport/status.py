@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import grpc
 
 from jitney import errors
 
-__all__ = ["CODES", "abort", "code_of"]
+__all__ = ["CODES", "Context", "abort", "code_of"]
 
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 """Clients with a retry policy wait this long, or not at all if it is negative (gRFC A6)."""
@@ -43,18 +43,27 @@ def code_of(error: errors.JitneyError) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
-async def abort(
-    context: grpc.aio.ServicerContext[object, object], error: errors.JitneyError
-) -> NoReturn:
+class Context(Protocol):
+    """What we use of grpc.aio's servicer context; it has no types of its own."""
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the call's deadline."""
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str], ...] = ()
+    ) -> NoReturn:
+        """End the call by raising."""
+
+
+async def abort(context: Context, error: errors.JitneyError) -> NoReturn:
     """End a call with the status of an error; overload carries the advice when to come back.
 
     Lost and loading workers carry a short wait as well, so that a retrying client does not spend
     its attempts within the milliseconds that a restart takes.
     """
-    metadata: list[tuple[str, str | bytes]] = [(REASON, error.reason)]
+    metadata = [(REASON, error.reason)]
     if isinstance(error, errors.Overloaded):
         metadata.append((PUSHBACK, str(round(error.retry_after * 1000))))
     elif isinstance(error, errors.ModelNotReady | errors.WorkerLost):
         metadata.append((PUSHBACK, "200"))
     await context.abort(code_of(error), str(error), tuple(metadata))
-    raise AssertionError  # abort raises; mypy cannot know

