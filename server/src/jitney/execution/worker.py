@@ -80,7 +80,8 @@ class Worker:
         return message, fds.tolist()
 
     def _load(self, note: wire.Note, fds: list[int]) -> None:
-        from jitney.runtime.load import load_instance  # noqa: PLC0415  # torch, once the process is set up
+        from jitney.runtime.faults import DeviceFault  # noqa: PLC0415  # torch, once set up
+        from jitney.runtime.load import load_instance  # noqa: PLC0415
 
         serial = note.serial
 
@@ -93,6 +94,8 @@ class Worker:
             instance = load_instance(f"/proc/self/fd/{fds[0]}", options, self._device, progress)
             reply = wire.write_note(wire.Kind.LOADED, serial, instance.report.to_json())
             self._instances[serial] = instance
+        except DeviceFault:
+            raise  # nothing can be trusted any more: the process ends, and says why on stderr
         except Exception as error:  # noqa: BLE001  # the worker loop's boundary: a model may raise anything
             text = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
             reason = error.reason if isinstance(error, ModelError) else "MODEL_INVALID"

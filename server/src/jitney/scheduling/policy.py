@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jitney.errors import Overloaded
-from jitney.scheduling.batch import Batch, Reason, State
+from jitney.scheduling.batch import NO_DEADLINE, Batch, Reason, State
 from jitney.scheduling.queue import KeyQueue
 
 if TYPE_CHECKING:
@@ -148,7 +148,10 @@ class Policy:
         return was_queued
 
     def expire(self, now: float) -> list[Entry]:
-        """Remove and return the waiting entries whose deadline has come."""
+        """Remove and return the waiting entries whose deadline has come.
+
+        Those in parts of failed batches count as waiting: nobody wants their second run any more.
+        """
         expired = []
         deadlines = self._deadlines
         while deadlines and (deadlines[0][0] <= now or deadlines[0][2].state is not State.QUEUED):
@@ -157,6 +160,11 @@ class Policy:
                 entry.state = State.DONE
                 self._forget(entry)
                 expired.append(entry)
+        for batch in self._retries:
+            for entry in batch.entries:
+                if entry.state is State.RUNNING and _deadline(entry) <= now:
+                    entry.state = State.DONE
+                    expired.append(entry)
         return expired
 
     def abandon(self, model: ModelRef) -> list[Entry]:
@@ -249,6 +257,11 @@ class Policy:
         while deadlines and deadlines[0][2].state is not State.QUEUED:
             heapq.heappop(deadlines)
         due = deadlines[0][0] if deadlines else None
+        for batch in self._retries:
+            for entry in batch.entries:
+                leaves = _deadline(entry)
+                if entry.state is State.RUNNING and leaves < (NO_DEADLINE if due is None else due):
+                    due = leaves
         for device in self._devices.values():
             if device.running is not None:
                 continue
@@ -280,16 +293,18 @@ class Policy:
         return dict(self._model_rows)
 
     def _take_retry(self, device: DeviceState, now: float) -> Batch | None:
-        for batch in self._retries:
-            if batch.key.model in device.models:
-                self._retries.remove(batch)
-                batch.entries = [e for e in batch.entries if e.state is State.RUNNING]
-                batch.rows = sum(entry.rows for entry in batch.entries)
-                if not batch.entries:  # all were cancelled meanwhile
-                    return self._take_retry(device, now)
-                batch.device = device.name
-                batch.formed_at = now
-                return batch
+        for batch in list(self._retries):
+            if batch.key.model not in device.models:
+                continue
+            self._retries.remove(batch)
+            batch.entries = [e for e in batch.entries if e.state is State.RUNNING]
+            if not batch.entries:  # all were cancelled meanwhile
+                continue
+            batch.rows = sum(entry.rows for entry in batch.entries)
+            batch.nbytes = sum(entry.nbytes for entry in batch.entries)
+            batch.device = device.name
+            batch.formed_at = now
+            return batch
         return None
 
     def _oldest(self, device: DeviceState, now: float, *, full_only: bool) -> KeyQueue | None:
@@ -325,3 +340,7 @@ class Policy:
         else:
             reason = Reason.IDLE
         return Batch(queue.key, entries, rows, reason, device.name, now, nbytes)
+
+
+def _deadline(entry: Entry) -> float:
+    return NO_DEADLINE if entry.deadline is None else entry.deadline

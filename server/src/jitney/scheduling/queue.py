@@ -73,7 +73,7 @@ class KeyQueue:
         """Remove the longest prefix that fits into one batch.
 
         :returns: the entries, their rows, their bytes, and whether the batch is full: it has all
-            the rows it may have, or the next entry would not fit.
+            the rows or bytes it may have, or the next entry would not fit.
         """
         taken: list[Entry] = []
         rows = nbytes = 0
@@ -94,7 +94,7 @@ class KeyQueue:
             taken.append(entry)
             rows += entry.rows
             nbytes += entry.nbytes
-            if rows >= max_rows:
+            if rows >= max_rows or nbytes >= max_bytes:
                 full = True
                 break
         self.rows -= rows

@@ -14,6 +14,10 @@ PUSHBACK: Final = "grpc-retry-pushback-ms"
 """Clients with a retry policy wait this long, or not at all if it is negative (gRFC A6)."""
 REASON: Final = "jitney-reason"
 
+MAX_TEXT: Final = 4096
+"""Bytes of a text on the wire. Texts quote what callers sent; past 8 KiB of metadata gRPC's clients
+drop the whole status, and show an error of their own that names neither the input nor the model."""
+
 CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
@@ -66,4 +70,15 @@ async def abort(context: Context, error: errors.JitneyError) -> NoReturn:
         metadata.append((PUSHBACK, str(round(error.retry_after * 1000))))
     elif isinstance(error, errors.ModelNotReady | errors.WorkerLost):
         metadata.append((PUSHBACK, "200"))
-    await context.abort(code_of(error), str(error), tuple(metadata))
+    await context.abort(code_of(error), _fitted(str(error)), tuple(metadata))
+
+
+def _fitted(text: str) -> str:
+    """Cut a text to ``MAX_TEXT`` bytes as gRPC writes it: three for each that is not plain ASCII."""
+    size = 0
+    for i, character in enumerate(text):
+        plain = " " <= character <= "~" and character != "%"
+        size += 1 if plain else 3 * len(character.encode("utf-8", "replace"))
+        if size > MAX_TEXT:
+            return f"{text[:i]}..."
+    return text

@@ -1,0 +1,120 @@
+"""Run benchmarks: ``python -m benchmarks [NAME …]``, or ``python -m benchmarks profile``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from benchmarks import correctness, machine, suite
+from benchmarks.comparison import Effort
+from benchmarks.process import BenchmarkError
+from benchmarks.profiling import profile
+from benchmarks.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.comparison import Report
+
+RESULTS: Final = Path(__file__).parent / "results"
+SPEED: Final[dict[str, Callable[[Stage], Report]]] = {
+    "transport": suite.transport,
+    "batching": suite.batching,
+    "latency": suite.latency,
+    "large": suite.large,
+}
+CORRECTNESS: Final = "correctness"
+COUNT: Final = 200_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line names; return 1 when a bar was missed or an answer was wrong."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _on_signal)
+    effort = Effort(options.rounds, options.seconds)
+    names = options.names or [*SPEED, CORRECTNESS]
+    if names[0] == "profile":
+        with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), effort) as stage:
+            print(profile(stage, native=options.native, kind=options.callers))
+        return 0
+    if unknown := set(names) - {*SPEED, CORRECTNESS}:
+        print(f"no benchmark {min(unknown)!r}; there are {', '.join([*SPEED, CORRECTNESS])}")
+        return 2
+    missed = False
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), effort) as stage:
+            facts = machine.describe()
+            try:
+                missed |= _run(name, stage, facts, options)
+            except BenchmarkError as error:
+                print(f"## {name}: failed\n\n{error}\n", file=sys.stderr)
+                missed = True
+    return int(missed)
+
+
+def _run(
+    name: str, stage: Stage, facts: dict[str, object], options: argparse.Namespace
+) -> bool:
+    if name == CORRECTNESS:
+        server = stage.server(correctness.build(stage.folder / "repository"))
+        traffic = correctness.Traffic(count=options.count, seed=options.seed)
+        outcome = asyncio.run(correctness.run(server.address, server.metrics_url, traffic))
+        text, document, missed = outcome.to_text(), outcome.to_json(), bool(outcome.problems)
+    else:
+        report = SPEED[name](stage)
+        report.facts |= stage.effort._asdict()
+        text, document, missed = report.to_text(), report.to_json(), report.missed
+    print(_heading(facts), text, sep="\n", flush=True)
+    if options.results:
+        options.results.mkdir(parents=True, exist_ok=True)
+        file = options.results / f"{name}.json"
+        file.write_text(json.dumps({**facts, **document}, indent=1) + "\n")
+    return missed
+
+
+def _heading(facts: dict[str, object]) -> str:
+    machine_facts, versions = facts["machine"], facts["versions"]
+    assert isinstance(machine_facts, dict)  # noqa: S101  # machine.describe
+    assert isinstance(versions, dict)  # noqa: S101  # machine.describe
+    words = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"{machine_facts['cpu']}, {machine_facts['cores']} cores, "
+        f"load {machine_facts['load_before']}; {words}; commit {facts['commit']}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = ", ".join([*SPEED, CORRECTNESS])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {names}; or profile")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of every side")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each round")
+    parser.add_argument("--count", type=int, default=COUNT, help="requests of correctness")
+    parser.add_argument("--seed", type=int, default=7, help="of correctness")
+    parser.add_argument("--native", action="store_true", help="profile native frames, too")
+    parser.add_argument(
+        "--callers", choices=tuple(suite.KINDS), default=suite.AIO, help="callers of profile"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept"
+    )
+    where.add_argument(
+        "--no-results", dest="results", action="store_const", const=None, help="keep none"
+    )
+    return parser
+
+
+def _on_signal(number: int, _: object) -> NoReturn:
+    # As an exception it unwinds the blocks that end the processes.
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
