@@ -81,7 +81,7 @@ class Server:
         )
         self.metrics = Metrics()
         self.pool = WorkerPool(commands, clock, limits)
-        self.policy = Policy()
+        self.policy = Policy(float(os.environ.get("OVH","0.25")))
         self.scheduler = Scheduler(self.policy, self.pool, clock, self.metrics)
         self.repository = Repository(
             settings.repository.model_repository, settings.batching, devices.slot_bytes, say

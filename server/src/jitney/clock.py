@@ -6,14 +6,21 @@ not even see this protocol, it is given ``now``.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from jitney.fine_timer import FineTimers
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 __all__ = ["Clock", "LoopClock", "Timer", "wall_seconds"]
+
+
+FINE_BELOW: Final = 0.01
+"""Seconds; longer delays are left to the loop's own timers, whose milliseconds do."""
 
 
 class Timer(Protocol):
@@ -45,6 +52,9 @@ class LoopClock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._fine: FineTimers | None = None
+        with contextlib.suppress(OSError):
+            self._fine = FineTimers(loop)
 
     def now(self) -> float:
         """Return monotonic seconds."""
@@ -55,8 +65,17 @@ class LoopClock:
         self._loop.call_soon(callback)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Run ``callback`` at ``when``; the loop's own clock may differ, so only the delay counts."""
-        return self._loop.call_later(max(0.0, when - time.monotonic()), callback)
+        """Run ``callback`` at ``when``; within the millisecond where the platform can."""
+        delay = when - time.monotonic()
+        if delay < FINE_BELOW and self._fine is not None:
+            return self._fine.call_at(when, callback)
+        # The loop's own clock may differ from ours, so only the delay counts.
+        return self._loop.call_later(max(0.0, delay), callback)
+
+    def close(self) -> None:
+        """Give back what the timers hold."""
+        if self._fine is not None:
+            self._fine.close()
 
 
 def wall_seconds() -> float:

@@ -102,8 +102,9 @@ class Crash(nn.Module):
 class Held(nn.Module):
     """Its input, after a file on the disk says so: how a test decides how long a batch takes.
 
-    The file is opened anew in every turn, and how much of it is mapped depends on the input;
-    otherwise the compiler would read it once, while the model is loaded.
+    The file is opened anew in every turn, and how much of it is mapped depends on the input; the
+    answer depends on the number of turns. Otherwise the compiler would read the file once, while
+    the model is loaded, or leave the loop out.
     """
 
     def __init__(self, gate: str) -> None:
@@ -112,9 +113,10 @@ class Held(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         size = 1 + int(x.numel() > (1 << 30))
+        turns = 0
         while int(torch.from_file(self.gate, True, size, dtype=torch.uint8)[0]) == 1:
-            pass
-        return x.clone()
+            turns += 1
+        return x + 0.0 * turns
 
 
 class WrongType(nn.Module):
@@ -232,6 +234,13 @@ def write_repository(root: Path, gate: Gate) -> None:
         ("held", Held(str(gate.path)), row),
     ):
         write_model(root, name, module, [Tensor("x", "FP32", shape)], [Tensor("y", "FP32", shape)])
+    for name, head in (
+        ("shared", ""),
+        ("short_queue", "batching.max_queue_size = 4"),
+        ("patient", "batching.max_queue_delay_ms = 1000"),
+    ):
+        x, y = Tensor("x", "FP32", row), Tensor("y", "FP32", row)
+        write_model(root, name, Plus(1), [x], [y], head=head)
     for version in (1, 2):
         write_model(
             root,

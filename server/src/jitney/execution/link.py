@@ -112,6 +112,8 @@ class WorkerLink:
         self._on_message = on_message
         self._on_gone = on_gone
         self._alive = True
+        self._buffer = bytearray(wire.MAX_MESSAGE)
+        self._view = memoryview(self._buffer)
         memory = SlotMemory.create(command.slots, command.slot_bytes)
         command.slot_bytes = memory.slot_bytes
         self.slots = Slots(memory)
@@ -181,17 +183,18 @@ class WorkerLink:
 
     def _readable(self) -> None:
         try:
-            message = self._socket.recv(wire.MAX_MESSAGE)
+            # Into one buffer: asking for a new one of this size costs more than the message.
+            size = self._socket.recv_into(self._buffer)
         except BlockingIOError:
             return
         except OSError as error:
             self._end(f"its channel broke ({error.strerror})")
             return
-        if not message:
+        if not size:
             self._end("it closed its channel")
             return
         try:
-            read = wire.read(message)
+            read = wire.read(bytes(self._view[:size]))
             if isinstance(read, wire.Run):
                 msg = "a worker sent a batch"
                 raise wire.WireError(msg)  # noqa: TRY301  # one place ends a worker

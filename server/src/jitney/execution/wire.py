@@ -212,7 +212,8 @@ def write_note(kind: Kind, serial: int = 0, document: dict[str, Any] | None = No
     """
     body = json.dumps(document, allow_nan=False).encode() if document else b""
     if len(body) > MAX_MESSAGE - HEADER.size:
-        msg = f"a {kind.name} document has {len(body)} bytes, at most {MAX_MESSAGE} may be sent"
+        room = MAX_MESSAGE - HEADER.size
+        msg = f"a {kind.name} document has {len(body)} bytes, at most {room} may be sent"
         raise WireError(msg)
     return HEADER.pack(MAGIC, VERSION, kind, serial) + body
 

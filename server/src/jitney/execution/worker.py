@@ -26,6 +26,10 @@ from jitney.errors import (
 )
 from jitney.execution import wire
 from jitney.execution.slots import SlotMemory
+from jitney.runtime.device import open_device
+from jitney.runtime.faults import DeviceFault
+from jitney.runtime.instance import InputView
+from jitney.runtime.load import load_instance
 from jitney.runtime.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PR_SET_PDEATHSIG: Final = 1
+FDS_SPACE: Final = socket.CMSG_LEN(array.array("i").itemsize)
 MEMORY_EVERY: Final = 1.0
 """Seconds between two readings of the device's memory; reading it takes a system call."""
 
@@ -49,6 +54,7 @@ class Worker:
         self._memory = memory
         self._device = device
         self._instances: dict[int, Instance] = {}
+        self._buffer = memoryview(bytearray(wire.MAX_MESSAGE))
         self._memory_read_at = 0.0
         self._memory_bytes = (0, 0)
 
@@ -71,8 +77,11 @@ class Worker:
                     self._unload(request.serial)
 
     def _receive(self) -> tuple[bytes, list[int]]:
-        space = socket.CMSG_LEN(array.array("i").itemsize)
-        message, ancillary, _, _ = self._channel.recvmsg(wire.MAX_MESSAGE, space)
+        # Into one buffer: asking for a new one of this size costs more than the message.
+        size, ancillary, _, _ = self._channel.recvmsg_into((self._buffer,), FDS_SPACE)
+        message = bytes(self._buffer[:size])
+        if not ancillary:
+            return message, []
         fds = array.array("i")
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -80,9 +89,6 @@ class Worker:
         return message, fds.tolist()
 
     def _load(self, note: wire.Note, fds: list[int]) -> None:
-        from jitney.runtime.faults import DeviceFault  # noqa: PLC0415  # torch, once set up
-        from jitney.runtime.load import load_instance  # noqa: PLC0415
-
         serial = note.serial
 
         def progress(text: str) -> None:
@@ -114,9 +120,6 @@ class Worker:
 
     def _run_batch(self, run: wire.Run) -> bool:
         """Run a batch and answer; return False when the process must end."""
-        from jitney.runtime.faults import DeviceFault  # noqa: PLC0415  # torch, once the process is set up
-        from jitney.runtime.instance import InputView  # noqa: PLC0415
-
         now = time.monotonic
         failure: wire.Failure
         try:
@@ -186,8 +189,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     channel = socket.socket(fileno=args.socket_fd)
     memory = SlotMemory(args.memory_fd, args.slots, args.slot_bytes)
     memory.close_fd()
-
-    from jitney.runtime.device import open_device  # noqa: PLC0415  # torch, once the process is set up
 
     device = open_device(args.device, threads=args.threads)
     pinned = device.pin(memory.mapping)

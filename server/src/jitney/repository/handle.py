@@ -116,7 +116,7 @@ class ModelVersion:
             checked = check_header(header, self.signature, self.max_batch_size)
             plan = Plan(self._key(checked.dims), checked)
             if checked.rows > plan.key.max_rows:
-                raise self._too_large(sum(checked.sizes), plan.key)
+                raise self._too_large(sum(n for n in checked.sizes if n > 0), plan.key)
             if len(self._plans) >= REMEMBERED:
                 self._plans.clear()
             self._plans[header] = plan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from jitney.datatypes import DataType
-from jitney.errors import InferenceFailed, JitneyError, OutOfDeviceMemory
+from jitney.errors import InferenceFailed, InputRejected, JitneyError, OutOfDeviceMemory
 from jitney.runtime.buckets import bucket_table
 from jitney.runtime.faults import DeviceFault, classify, summary
 from jitney.runtime.outputs import OutputContract, WrittenOutput, cut, write_outputs
@@ -98,8 +98,8 @@ class Instance:
         :param rows: rows of the batch, at most the report's ``max_batch_size``; 1 without batch
             dimension.
         :param now: monotonic seconds.
-        :raises InferenceFailed: if the model raised, or returned what it should not;
-            ``InputRejected`` where BYTES are no texts. Running the members of the batch alone
+        :raises InputRejected: if the model raised, or BYTES are no texts.
+        :raises InferenceFailed: if it returned what it should not. Running the members of the batch alone
             tells whose they are.
         :raises OutputTooLarge: if ``out`` is too small.
         :raises OutOfDeviceMemory: if the batch did not fit beside what is loaded.
@@ -172,7 +172,7 @@ class Instance:
                 f"a batch of {rows} row{'s' if rows != 1 else ''} does not fit into the memory of "
                 f"{self._device.name}"
             )
-        return InferenceFailed(f"the model raised: {summary(exc)}")
+        return InputRejected(f"the model raised: {summary(exc)}")
 
     def _quiesce(self) -> bool:
         """Wait for what the failed batch queued, which still reads and writes its slot."""

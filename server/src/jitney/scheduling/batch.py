@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ class Batch:
     """A closed batch: entries of one key, in order, and where it runs.
 
     ``entries`` may hold some that were cancelled after the batch was closed: their rows are
-    computed and nobody is told. ``device`` is the name of the device that runs it.
+    computed and nobody is told. ``device`` is the name of the device that runs it; ``staged`` tells
+    that it was given to it behind another one.
     """
 
     key: BatchKey
@@ -146,7 +147,7 @@ class Batch:
     device: str
     formed_at: float
     nbytes: int = 0
-    attempts: int = field(default=1)
+    staged: bool = False
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""

@@ -6,7 +6,7 @@ import heapq
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jitney.errors import Overloaded
 from jitney.scheduling.batch import NO_DEADLINE, Batch, Reason, State
@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     from jitney.scheduling.batch import BatchKey, Entry
     from jitney.types import ModelRef
 
+LONGEST_REST: Final = 0.002
+"""Seconds between the starts of two batches that the rule of rest may ask for, at most."""
+
 __all__ = ["DeviceState", "Policy", "PolicyStatistics"]
 
 
 @dataclass(slots=True)
 class DeviceState:
-    """What the policy knows of a device: what it may run, and what it has been given."""
+    """What the policy knows of a device: what it may run, and what it has been given.
+
+    Until ``rests_until`` it is given full batches only.
+    """
 
     name: str
     models: set[ModelRef] = field(default_factory=set)
     running: Batch | None = None
     staged: Batch | None = None
+    rests_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +54,20 @@ class Policy:
     no timer is needed for that. Only a *full* batch is staged behind a running one: a batch that
     still has room would age there while newcomers could have joined it.
 
+    *Rest.* A batch costs the host a fixed time whatever its rows: two messages, two wake-ups, the
+    bookkeeping. When models are small and callers are many, batches that leave at the first chance
+    have one or two rows, that cost is all that the host's cores do, and everybody waits longer. So
+    batches that are not full start, on each device, so far apart that their fixed cost takes at
+    most the share ``max_overhead`` of the host's time. A model that runs longer than that never
+    meets the rule, nor does a caller who is alone: it only applies after a batch that others
+    arrived beside, in the same batch or while it ran. 1 switches it off.
+
     The object is pure. It has no clock, lock, thread, await or random number; every method takes
     ``now`` in monotonic seconds, which must not go back. The caller serialises the calls and does
     what they return.
 
-    *Bound.* With a device free, an entry of a key with ``max_delay`` 0 leaves in the same call of
-    ``take`` that follows its offer. With ``max_delay`` d it leaves no later than d after its
+    *Bound.* With a device free and rested, an entry of a key with ``max_delay`` 0 leaves in the
+    same call of ``take`` that follows its offer. With ``max_delay`` d it leaves no later than d after its
     arrival, or as soon as its batch is full. With all devices busy it leaves when the entries
     before it in its queue have left and a device is free; queues with the oldest head go first, so
     no queue waits for ever.
@@ -63,11 +78,13 @@ class Policy:
     - a batch has entries of one key, at most ``max_rows`` rows, and at least one entry;
     - a device has at most one running and one staged batch, and what is staged is full;
     - no cancelled or expired entry is put into a batch;
-    - while a device that may run them is idle, no due entries wait;
+    - while a device that may run them is idle and rested, no due entries wait;
     - within a queue, entries leave in the order in which they came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_overhead: float = 1.0) -> None:
+        self._max_overhead = max_overhead
+        self._overhead = 0.0
         self._devices: dict[str, DeviceState] = {}
         self._queues: dict[BatchKey, KeyQueue] = {}
         self._model_rows: dict[ModelRef, int] = {}
@@ -221,7 +238,8 @@ class Policy:
                 if self._retries and (batch := self._take_retry(device, now)) is not None:
                     device.running = batch
                     return batch
-                if (queue := self._oldest(device, now, full_only=False)) is not None:
+                rests = now < device.rests_until and not self._draining
+                if (queue := self._oldest(device, now, full_only=rests)) is not None:
                     device.running = self._close(queue, device, now)
                     return device.running
         for device in self._devices.values():
@@ -231,11 +249,16 @@ class Policy:
                 and (queue := self._oldest(device, now, full_only=True)) is not None
             ):
                 device.staged = self._close(queue, device, now)
+                device.staged.staged = True
                 return device.staged
         return None
 
-    def completed(self, batch: Batch) -> None:
-        """Note that a device is done with a batch, however it ended; what it has staged runs."""
+    def completed(self, batch: Batch, overhead: float = 0.0) -> None:
+        """Note that a device is done with a batch, however it ended; what it has staged runs.
+
+        :param overhead: seconds from the forming of the batch to now, less those that the worker
+            spent on it; 0 where nobody knows.
+        """
         device = self._devices.get(batch.device)
         if device is None:
             return
@@ -243,6 +266,14 @@ class Policy:
             device.running, device.staged = device.staged, None
         elif device.staged is batch:
             device.staged = None
+        if overhead > 0 and self._max_overhead < 1:
+            # One late wake-up must not stop the device, so a single value moves it by an eighth
+            # and counts for at most four times what was usual.
+            usual = self._overhead or overhead
+            self._overhead += (min(overhead, 4 * usual) - self._overhead) / 8
+            if len(batch.entries) > 1 or self._queues:
+                spacing = self._overhead * len(self._devices) / self._max_overhead
+                device.rests_until = batch.formed_at + min(spacing, LONGEST_REST)
 
     def retry(self, batch: Batch) -> None:
         """Run part of a failed batch again, before anything that waits."""
@@ -269,7 +300,7 @@ class Policy:
                 head = queue.head()
                 if head is None or queue.key.model not in device.models:
                     continue
-                leaves = head.arrived + queue.key.max_delay
+                leaves = max(head.arrived + queue.key.max_delay, device.rests_until)
                 if leaves > now and (due is None or leaves < due):
                     due = leaves
         return due

@@ -103,7 +103,11 @@ class Scheduler:
 
     def completed(self, batch: Batch, completion: Completion) -> None:
         """End a batch: give the device its next one first, then answer."""
-        self._policy.completed(batch)
+        now = self._clock.now()
+        worked = completion.copied_out - completion.started
+        # A staged batch waited for the one before it; that was no overhead.
+        overhead = 0.0 if batch.staged else now - batch.formed_at - worked
+        self._policy.completed(batch, overhead if completion.started else 0.0)
         if completion.error is None:
             self._turn()
             self._answer(batch, completion)
@@ -170,10 +174,11 @@ class Scheduler:
                 )
             except JitneyError as error:
                 for entry, _ in members:
-                    self._finish(entry, None, error)
+                    entry.timing = None
+                    self._finish_running(entry, None, error)
                 continue
             for (entry, _), reply in zip(members, replies, strict=True):
-                self._finish(entry, reply, None)
+                self._finish_running(entry, reply, None)
         self._metrics.batch_done(batch, completion)
 
     def _fail(self, batch: Batch, error: JitneyError) -> None:
@@ -188,7 +193,12 @@ class Scheduler:
                 )
             return
         for entry in live:
-            self._finish(entry, None, error)
+            self._finish_running(entry, None, error)
+
+    def _finish_running(self, entry: Entry, reply: object, error: JitneyError | None) -> None:
+        # Whoever was told just before may have cancelled its neighbour.
+        if entry.state is State.RUNNING:
+            self._finish(entry, reply, error)
 
     def _finish(self, entry: Entry, reply: object, error: JitneyError | None) -> None:
         entry.state = State.DONE

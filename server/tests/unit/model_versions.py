@@ -1,0 +1,62 @@
+"""Versions of models that were never loaded from anywhere, for tests of what is done with them."""
+
+from __future__ import annotations
+
+from jitney.config import BatchingSettings
+from jitney.datatypes import DataType
+from jitney.repository.handle import ModelLimits, ModelVersion
+from jitney.repository.repository import Repository, _Model
+from jitney.runtime.report import Golden, LoadReport
+from jitney.signature import Signature, TensorSpec
+from jitney.types import ModelRef
+
+LIMITS = ModelLimits(max_batch_size=8, max_queue_rows=64, max_queue_delay=0.0, slot_bytes=1 << 16)
+
+ECHO = Signature(
+    (TensorSpec("x", DataType.FP32, ("N", -1)),), (TensorSpec("y", DataType.FP32, ("N", -1)),)
+)
+"""One FP32 input of rows of any length, and its echo."""
+
+
+def report(max_batch_size: int = 8) -> LoadReport:
+    """Return the report of a load that went well."""
+    return LoadReport(
+        form="plain",
+        why="",
+        batchable=True,
+        batchable_why="",
+        max_batch_size=max_batch_size,
+        deterministic=True,
+        mutated_state=(),
+        mutated_inputs=(),
+        golden=Golden(0, 0.0),
+        buckets=(1, 2, 4, 8),
+        warmup={1: 0.001},
+        memory_bytes=0,
+        load_seconds=0.5,
+        warnings=(),
+    )
+
+
+def version_of(
+    signature: Signature = ECHO,
+    limits: ModelLimits = LIMITS,
+    *,
+    name: str = "echo",
+    version: int = 1,
+    devices: tuple[str, ...] = ("cpu",),
+) -> ModelVersion:
+    """Return a version that is ready on the devices."""
+    handle = ModelVersion(ModelRef(name, version), signature, limits, "digest")
+    for device in devices:
+        handle.loaded(device, report(limits.max_batch_size))
+    return handle
+
+
+def repository_of(*versions: ModelVersion) -> Repository:
+    """Return a repository that holds the versions."""
+    repository = Repository((), BatchingSettings(), 1 << 16, lambda _: None)
+    for version in versions:
+        model = repository._models.setdefault(version.ref.name, _Model(version.ref.name))
+        model.versions[version.ref.version] = version
+    return repository

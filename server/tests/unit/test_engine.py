@@ -1,0 +1,379 @@
+"""From a request to its end: what is refused, what is counted, and what events do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from jitney.admission import Admission
+from jitney.config import LimitSettings
+from jitney.engine import Engine
+from jitney.errors import (
+    BatchTooLarge,
+    Draining,
+    InvalidRequest,
+    JitneyError,
+    ModelError,
+    ModelLoadFailed,
+    ModelNotFound,
+    ModelNotReady,
+    Overloaded,
+    WorkerLost,
+)
+from jitney.repository.handle import ModelVersion, VersionState
+from jitney.scheduling.policy import Policy
+from jitney.scheduling.scheduler import Scheduler
+from jitney.telemetry.metrics import Metrics
+from jitney.testing import FakeClock, PuppetExecutor, make_request
+from jitney.types import ModelRef, Request
+from model_versions import LIMITS, report, repository_of, version_of
+
+ECHO = ModelRef("echo", 1)
+
+
+class Bench:
+    """An engine on a fake clock over a puppet; ``told`` is what waiters were called with."""
+
+    def __init__(
+        self, *versions: ModelVersion, limits: LimitSettings | None = None, up: bool = True
+    ) -> None:
+        self.clock = FakeClock()
+        self.metrics = Metrics()
+        self.policy = Policy()
+        self.executor = PuppetExecutor(self.clock)
+        self.versions = versions or (version_of(devices=()),)
+        self.repository = repository_of(*self.versions)
+        self.admission = Admission(limits or LimitSettings())
+        scheduler = Scheduler(self.policy, self.executor, self.clock, self.metrics)
+        self.engine = Engine(
+            self.repository, scheduler, self.admission, self.clock, self.metrics
+        )
+        self.executor.listener = self.engine
+        self.told: list[tuple[str, Any, JitneyError | None]] = []
+        if up:
+            self.engine.device_up("cpu")
+            for version in self.versions:
+                self.engine.model_loaded("cpu", version.ref, report())
+
+    def submit(self, request: Request) -> Any:
+        """Submit a request and note its end under its id."""
+        name = request.id
+        return self.engine.submit(request, lambda reply, error: self.note(name, reply, error))
+
+    def note(self, name: str, reply: object, error: JitneyError | None) -> None:
+        """Note an end."""
+        self.told.append((name, reply, error))
+
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        """Requests and bytes that are in flight."""
+        statistics = self.admission.statistics()
+        return (statistics.requests, statistics.nbytes)
+
+
+def test_a_request_is_answered_by_the_version_that_its_reply_names() -> None:
+    """Without a version the highest one that is ready answers, and the reply says so."""
+    bench = Bench(version_of(version=1), version_of(version=3), version_of(version=9, devices=()))
+    bench.engine.model_refused("cpu", ModelRef("echo", 9), ModelError("broken"))
+    request = make_request(id="a", rows=2, dims=(3,))
+
+    bench.submit(request)
+    assert (1, 24) == bench.in_flight
+    bench.clock.run_soon()
+    bench.executor.complete_next()
+
+    [(name, reply, error)] = bench.told
+    assert ("a", None, ModelRef("echo", 3)) == (name, error, reply.model)
+    assert {"y": request.data[0]} == reply.outputs
+    assert (0, 0) == bench.in_flight
+
+
+def test_requests_of_equal_shape_share_a_batch_and_others_do_not() -> None:
+    """Two shapes are two batches."""
+    bench = Bench()
+    for name, dims in (("a", (2,)), ("b", (3,)), ("c", (2,))):
+        bench.submit(make_request(id=name, dims=dims))
+    bench.clock.run_soon()
+    bench.executor.complete_next()
+
+    assert [["a", "c"], ["b"]] == [
+        [entry.request.id for entry in batch.entries] for batch in bench.executor.started
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "label", "reason"),
+    [
+        (make_request("nobody"), ModelNotFound, ("_unknown", ""), "MODEL_NOT_FOUND"),
+        (make_request(version="7"), ModelNotFound, ("_unknown", ""), "MODEL_NOT_FOUND"),
+        (make_request(version="x"), InvalidRequest, ("_unknown", ""), "BAD_INPUT"),
+        (make_request(rows=9), BatchTooLarge, ("echo", "1"), "BATCH_TOO_LARGE"),
+        (make_request(dims=(1, 1)), InvalidRequest, ("echo", "1"), "BAD_INPUT"),
+        (make_request(data=[b"123"]), InvalidRequest, ("echo", "1"), "BAD_INPUT"),
+        (make_request(data=[]), InvalidRequest, ("echo", "1"), "BAD_INPUT"),
+        (make_request(data=[b"1234"] * 2), InvalidRequest, ("echo", "1"), "BAD_INPUT"),
+    ],
+)
+def test_what_is_refused_is_counted_and_holds_nothing(
+    request_: Request, kind: type[JitneyError], label: tuple[str, str], reason: str
+) -> None:
+    """A refusal raises, counts under a model that exists or _unknown, and leaves nothing behind."""
+    bench = Bench()
+
+    with pytest.raises(kind) as caught:
+        bench.submit(request_)
+
+    assert kind is type(caught.value)
+    assert [((*label, reason), 1)] == bench.metrics.rejected.items()
+    assert ([], (0, 0)) == (bench.told, bench.in_flight)
+
+
+def test_a_row_that_does_not_fit_into_a_slot_is_refused_with_its_size() -> None:
+    """A request larger than a batch buffer is BatchTooLarge, and says how much there is."""
+    bench = Bench()
+
+    with pytest.raises(BatchTooLarge) as caught:
+        bench.submit(make_request(dims=(1 << 14,)))
+
+    assert (
+        "the inputs of this request to 'echo' have 65536 bytes, and one batch may have 65472 "
+        "(the server's --slot-bytes)"
+    ) == str(caught.value)
+
+
+def test_the_limit_of_requests_holds_and_frees() -> None:
+    """The request over the limit is refused with the limit; after an end the next is taken."""
+    bench = Bench(limits=LimitSettings(max_inflight_requests=2))
+    bench.submit(make_request(id="a"))
+    bench.submit(make_request(id="b"))
+
+    with pytest.raises(Overloaded) as caught:
+        bench.submit(make_request(id="c"))
+    bench.clock.run_soon()
+    bench.executor.complete_next()
+    bench.submit(make_request(id="d"))
+
+    assert ("REQUEST_LIMIT", "2 requests are in flight, as many as the server takes") == (
+        caught.value.reason,
+        str(caught.value),
+    )
+    assert (1, 4) == bench.in_flight
+
+
+def test_the_limit_of_bytes_holds() -> None:
+    """The byte over the limit is refused, the last one within is not."""
+    bench = Bench(limits=LimitSettings(max_inflight_bytes=40))
+    bench.submit(make_request(dims=(8,)))
+
+    with pytest.raises(Overloaded) as caught:
+        bench.submit(make_request(dims=(3,)))
+    bench.submit(make_request(dims=(2,)))
+
+    assert ("BYTE_BUDGET", (2, 40)) == (caught.value.reason, bench.in_flight)
+
+
+def test_a_full_queue_gives_the_admission_back() -> None:
+    """What the scheduler refuses is not in flight."""
+    bench = Bench(version_of(limits=LIMITS._replace(max_queue_rows=2)))
+    bench.submit(make_request(rows=2))
+
+    with pytest.raises(Overloaded):
+        bench.submit(make_request())
+
+    assert (1, 8) == bench.in_flight
+    assert [(("echo", "1", "QUEUE_FULL"), 1)] == bench.metrics.rejected.items()
+
+
+def test_draining_refuses_what_is_new_and_finishes_what_is_not() -> None:
+    """From the moment draining is set nothing is admitted; what was is answered."""
+    bench = Bench()
+    bench.submit(make_request(id="a"))
+    bench.admission.draining = True
+
+    with pytest.raises(Draining):
+        bench.submit(make_request(id="b"))
+    bench.clock.run_soon()
+    bench.executor.complete_next()
+
+    assert ["a"] == [name for name, _, _ in bench.told]
+    assert (0, 0) == bench.in_flight
+
+
+def test_cancelling_frees_once_whenever_it_comes() -> None:
+    """Cancelled while it waits or runs, and twice: the counts are 0 and nobody is called."""
+    bench = Bench()
+    waiting, running = bench.submit(make_request()), bench.submit(make_request())
+    bench.engine.cancel(waiting)
+    bench.engine.cancel(waiting)
+    bench.clock.run_soon()
+    bench.engine.cancel(running)
+    bench.engine.cancel(running)
+    bench.executor.complete_next()
+    bench.engine.cancel(running)
+
+    assert ([], (0, 0)) == (bench.told, bench.in_flight)
+
+
+def test_a_waiter_that_cancels_its_neighbour_frees_it_once() -> None:
+    """Counts stay right when an end makes another request of the same batch end."""
+    bench = Bench()
+    entries: list[Any] = []
+    entries.append(
+        bench.engine.submit(make_request(), lambda *_: bench.engine.cancel(entries[1]))
+    )
+    entries.append(bench.submit(make_request(id="b")))
+    bench.clock.run_soon()
+
+    bench.executor.complete_next()
+
+    assert ([], (0, 0)) == (bench.told, bench.in_flight)
+
+
+def test_a_failure_is_told_counted_and_freed() -> None:
+    """An accepted request that fails counts with its seconds, and its caller gets the error."""
+    bench = Bench()
+    bench.submit(make_request(id="a"))
+    bench.clock.advance(0.25)
+
+    bench.executor.fail_next(error := WorkerLost("gone"))
+
+    figures = bench.metrics.figures(ECHO)
+    assert [("a", None, error)] == bench.told
+    assert (1, 0.25) == (figures.fail_count, figures.fail_seconds)
+    assert (0, 0) == bench.in_flight
+
+
+# -- the awaiting wrapper -----------------------------------------------------------------------
+
+
+def test_infer_returns_the_reply_or_raises_the_error() -> None:
+    """await infer() is submit with a future."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        tasks = [
+            asyncio.ensure_future(bench.engine.infer(make_request(id=n, dims=(d,))))
+            for n, d in (("a", 1), ("b", 2))
+        ]
+        await asyncio.sleep(0)
+        bench.clock.run_soon()
+        bench.executor.complete_next()
+        bench.executor.fail_next(error := WorkerLost("gone"))
+
+        reply, failure = await asyncio.gather(*tasks, return_exceptions=True)
+
+        assert ("a", error) == (reply.id, failure)  # type: ignore[union-attr]
+        assert (0, 0) == bench.in_flight
+
+    asyncio.run(scenario())
+
+
+def test_cancelling_the_wait_cancels_the_request() -> None:
+    """When the task that awaits infer() is cancelled the request leaves its queue."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        task = asyncio.ensure_future(bench.engine.infer(make_request()))
+        await asyncio.sleep(0)
+        assert (1, 4) == bench.in_flight
+
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+        assert task.cancelled()
+        assert (0, 0) == bench.in_flight
+        assert 0 == bench.policy.statistics().queued_rows
+
+    asyncio.run(scenario())
+
+
+# -- events -------------------------------------------------------------------------------------
+
+
+def test_a_model_is_ready_from_its_first_load_to_its_last_loss() -> None:
+    """Ready while one device has it; loading while a lost one is replaced."""
+    bench = Bench(up=False)
+    changes: list[VersionState] = []
+    bench.engine.on_readiness(lambda: changes.append(bench.versions[0].state))
+    for device in ("d0", "d1"):
+        bench.engine.device_up(device)
+
+    bench.engine.model_loaded("d0", ECHO, report())
+    bench.engine.model_loaded("d1", ECHO, report())
+    bench.engine.device_down("d0")
+    bench.engine.device_down("d1")
+
+    ready, loading = VersionState.READY, VersionState.LOADING
+    assert [ready, ready, ready, loading] == changes
+    with pytest.raises(ModelNotReady) as caught:
+        bench.submit(make_request())
+    assert (
+        "Request for unknown model: 'echo' version 1 is not at ready state: "
+        "the worker of d1 is being replaced"
+    ) == str(caught.value)
+
+
+def test_what_waits_survives_a_restart_and_fails_when_the_device_is_given_up() -> None:
+    """device_down keeps the queue, device_failed fails it with ModelNotReady."""
+    bench = Bench()
+    bench.submit(make_request(id="a"))
+    bench.engine.device_down("cpu")
+    bench.clock.run_soon()
+    assert ([], []) == (bench.told, bench.executor.started)
+
+    bench.engine.device_failed("cpu", "its worker ended 6 times in a minute")
+
+    [(name, _, error)] = bench.told
+    assert ("a", ModelNotReady) == (name, type(error))
+    assert (0, 0) == bench.in_flight
+    with pytest.raises(ModelLoadFailed):
+        bench.submit(make_request())
+
+
+def test_a_failed_device_takes_no_model_that_another_one_has() -> None:
+    """What waits stays when a second device can run it."""
+    bench = Bench()
+    bench.engine.device_up("d1")
+    bench.engine.model_loaded("d1", ECHO, report())
+    bench.engine.device_down("cpu")
+
+    bench.engine.device_failed("cpu", "gone")
+    bench.submit(make_request(id="a"))
+    bench.clock.run_soon()
+
+    assert ["d1"] == [batch.device for batch in bench.executor.started]
+
+
+def test_a_model_that_is_refused_everywhere_fails_what_waits() -> None:
+    """After a refused load on the only device its entries end, and requests get the reason."""
+    bench = Bench()
+    bench.submit(make_request(id="a"))
+    bench.engine.device_down("cpu")
+
+    bench.engine.model_refused("cpu", ECHO, ModelError("its file changed"))
+
+    assert [ModelNotReady] == [type(error) for _, _, error in bench.told]
+    with pytest.raises(ModelLoadFailed) as caught:
+        bench.submit(make_request())
+    assert str(caught.value).endswith("version 1 is not at ready state: its file changed")
+
+
+def test_a_model_that_is_gone_gets_no_batch() -> None:
+    """After model_gone nothing of it starts on that device."""
+    bench = Bench()
+    bench.engine.model_gone("cpu", ECHO)
+
+    bench.submit(make_request())
+    bench.clock.run_soon()
+
+    assert [] == bench.executor.started
+
+
+def test_a_refusal_of_an_unknown_model_is_ignored() -> None:
+    """Events about versions that are not in the repository change nothing."""
+    bench = Bench()
+
+    bench.engine.model_refused("cpu", ModelRef("other", 1), ModelError("late"))
+
+    assert VersionState.READY is bench.versions[0].state

@@ -1,0 +1,190 @@
+"""Cutting requests apart agrees with protobuf's own parser, whatever the bytes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jitney.errors import InvalidRequest
+from jitney.transport.framing import Pieces, bytes_field, cut, varint
+from jitney_client.protocol import inference as pb
+from jitney_client.protocol.message import DecodeError
+from mutations import mutations
+
+NAMES = st.text(max_size=12)
+RAW = st.one_of(st.binary(max_size=40), st.integers(120, 140).map(bytes), st.just(bytes(20_000)))
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """Return a serialised request with any of its fields."""
+    message = pb.ModelInferRequest(
+        model_name=draw(NAMES),
+        model_version=draw(NAMES),
+        id=draw(NAMES),
+        raw_input_contents=draw(st.lists(RAW, max_size=3)),
+    )
+    for name in draw(st.lists(NAMES, max_size=3)):
+        tensor = message.inputs.add(
+            name=name, datatype="FP32", shape=draw(st.lists(st.integers(-1, 1 << 40), max_size=3))
+        )
+        if draw(st.booleans()):
+            tensor.contents.fp32_contents.extend([0.5] * draw(st.integers(0, 40)))
+    for name in draw(st.lists(NAMES, max_size=2)):
+        message.outputs.add(name=name).parameters["classification"].int64_param = 1
+    for name in draw(st.lists(NAMES, max_size=2)):
+        message.parameters[name].string_param = draw(NAMES)
+    return message.SerializeToString()
+
+
+UNKNOWN = st.one_of(
+    st.builds(lambda n, v: varint(n << 3) + varint(v), st.integers(8, 4000), st.integers(0, 1 << 40)),
+    st.builds(lambda n: varint(n << 3 | 1) + bytes(8), st.integers(8, 4000)),
+    st.builds(lambda n: varint(n << 3 | 5) + bytes(4), st.integers(8, 4000)),
+    st.builds(lambda n, b: bytes_field(n, len(b)) + b, st.integers(8, 4000), st.binary(max_size=9)),
+    # A length that takes more bytes than it must is unusual and right.
+    st.builds(lambda b: b"\x3a" + bytes([len(b) | 0x80, 0x80, 0]) + b, st.binary(max_size=9)),
+)
+MESSAGES = st.lists(st.one_of(requests(), UNKNOWN), max_size=5).map(b"".join)
+
+
+def reassembled(pieces: Pieces) -> bytes:
+    """Return a request of the pieces, as protobuf writes it."""
+    message = pb.ModelInferRequest.FromString(pieces.head)
+    assert ([], "") == (list(message.raw_input_contents), message.id)
+    message.raw_input_contents.extend(map(bytes, pieces.raw))
+    message.id = pieces.id.decode()
+    return message.SerializeToString(deterministic=True)
+
+
+@given(MESSAGES)
+def test_cut_agrees_with_protobuf(message: bytes) -> None:
+    """Requests, several of them joined, fields in any order, unknown ones: the same is read."""
+    expected = pb.ModelInferRequest.FromString(message).SerializeToString(deterministic=True)
+
+    assert expected == reassembled(cut(message))
+
+
+def test_tensors_are_views_of_the_message() -> None:
+    """Raw tensors are cut out without a copy."""
+    message = pb.ModelInferRequest(raw_input_contents=[bytes(1000)]).SerializeToString()
+
+    [raw] = cut(message).raw
+
+    assert message is raw.obj
+
+
+def test_equal_requests_with_other_bytes_and_ids_have_equal_heads() -> None:
+    """What differs between the calls of one client is not in the head, so heads can be remembered."""
+    first, second = (
+        pb.ModelInferRequest(
+            model_name="m", id=name, inputs=[{"name": "x", "shape": [1]}], raw_input_contents=[raw]
+        ).SerializeToString()
+        for name, raw in (("1", b"aaaa"), ("2", b"bbbbbbbb"))
+    )
+
+    assert cut(first).head == cut(second).head
+
+
+def test_the_last_id_counts() -> None:
+    """As with protobuf, a field that comes twice has its last value."""
+    message = b"".join(
+        pb.ModelInferRequest(id=name).SerializeToString() for name in ("one", "two")
+    )
+
+    assert (b"", b"two", []) == tuple(cut(message))
+
+
+REFUSED = {
+    "ends in a length": b"\x3a",
+    "ends in a long length": b"\x3a\xff\xff",
+    "ends in a tensor": b"\x3a\x05abcd",
+    "ends in a name": b"\x0a\x05abcd",
+    "ends in a tag": b"\xff",
+    "ends in a fixed64": b"\x41\0\0\0",
+    "ends in a fixed32": b"\x45\0\0\0",
+    "a length of 2^63": b"\x3a" + varint(1 << 63) + b"abc",
+    "a length of eleven bytes": b"\x3a" + b"\x80" * 10 + b"\0",
+    "a tag of eleven bytes": b"\x80" * 10 + b"\0",
+    "a group": b"\x43\x44",
+    "the end of a group": b"\x44",
+    "a wire type that is none": b"\x46",
+    "raw_input_contents as a number": b"\x38\x01",
+    "id as a number": b"\x18\x01",
+    "id with a padded tag": b"\x9a\x00\x01a",
+}
+
+
+@pytest.mark.parametrize("message", REFUSED.values(), ids=REFUSED)
+def test_a_malformed_message_is_refused(message: bytes) -> None:
+    """Bytes that are no ModelInferRequest raise InvalidRequest with a text that says so."""
+    with pytest.raises(InvalidRequest) as caught:
+        cut(message)
+
+    assert str(caught.value).startswith("the message is not a ModelInferRequest: ")
+
+
+def protobuf_says(message: bytes) -> bytes | None:
+    """Return what protobuf reads, None if it refuses."""
+    try:
+        return pb.ModelInferRequest.FromString(message).SerializeToString(deterministic=True)
+    except DecodeError:
+        return None
+
+
+def test_100_000_mutations_are_cut_as_protobuf_would_or_refused() -> None:
+    """Wounded requests raise InvalidRequest, or are read as protobuf reads them, quickly."""
+    plain = pb.ModelInferRequest(
+        model_name="digits",
+        model_version="1",
+        id="abc",
+        inputs=[{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8]}],
+        outputs=[{"name": "scores"}],
+        raw_input_contents=[bytes(range(256)), b""],
+    )
+    plain.parameters["jitney_timing"].bool_param = True
+    typed = pb.ModelInferRequest(
+        model_name="simple",
+        inputs=[{"name": "x", "datatype": "INT32", "shape": [4]}],
+    )
+    typed.inputs[0].contents.int_contents.extend([1, -1, 1 << 30, 0])
+    corpus = (
+        plain.SerializeToString(),
+        typed.SerializeToString(),
+        b"\x40\x01\x49" + bytes(8) + b"\x55" + bytes(4) + plain.SerializeToString(),
+    )
+    agreed = refused = 0
+    before = time.process_time()
+    for message in mutations(corpus, 100_000):
+        try:
+            pieces = cut(message)
+        except InvalidRequest:
+            refused += 1
+            continue
+        try:
+            ours = reassembled(pieces)
+        except (DecodeError, UnicodeDecodeError):
+            continue  # the codec refuses both
+        assert protobuf_says(message) == ours
+        agreed += 1
+    assert min(agreed, refused) > 1000
+    assert time.process_time() - before < 15
+
+
+@given(st.integers(0, (1 << 64) - 1))
+def test_varints_are_protobufs(value: int) -> None:
+    """Any length is encoded as protobuf encodes it."""
+    parameter = pb.InferParameter(uint64_param=value).SerializeToString()
+
+    assert parameter[1:] == varint(value)
+
+
+@given(st.integers(1, (1 << 29) - 1), st.binary(max_size=300))
+def test_fields_are_protobufs(number: int, data: bytes) -> None:
+    """A tag and a length before any bytes are a field that protobuf keeps as it is."""
+    known = {field.number for field in pb.InferStatistics.DESCRIPTOR.fields}
+    field = bytes_field(number, len(data)) + data
+    if number not in known:
+        assert field == pb.InferStatistics.FromString(field).SerializeToString()

@@ -1,0 +1,180 @@
+"""A version's life, its limits, and what it remembers of its requests."""
+
+from __future__ import annotations
+
+import pytest
+from jitney.datatypes import DataType
+from jitney.errors import BatchTooLarge, ModelLoadFailed, ModelNotReady
+from jitney.repository.handle import REMEMBERED, VersionState
+from jitney.signature import Signature, TensorSpec
+from jitney.types import RequestHeader, TensorHeader
+from model_versions import ECHO, LIMITS, report, version_of
+
+FP32 = DataType.FP32
+
+
+def header(*shape: int, datatype: DataType = FP32) -> RequestHeader:
+    """Return a header with one input x."""
+    return RequestHeader("echo", "", (TensorHeader("x", datatype, shape),))
+
+
+def test_a_version_is_ready_while_a_device_has_it() -> None:
+    """LOADING until the first load, READY until the last loss, LOADING again."""
+    version = version_of(devices=())
+    states = [version.state]
+    for device in ("d0", "d1"):
+        version.loaded(device, report())
+        states.append(version.state)
+    for device in ("d0", "d1"):
+        version.gone(device, "restarting")
+        states.append(version.state)
+
+    loading, ready = VersionState.LOADING, VersionState.READY
+    assert [loading, ready, ready, ready, loading] == states
+    assert "restarting" == version.reason
+
+
+def test_failed_counts_only_when_no_device_has_it() -> None:
+    """A refusal by one device does not take a version from another."""
+    version = version_of()
+
+    version.failed("no")
+    assert VersionState.READY is version.state
+    version.gone("cpu", "lost")
+    version.failed("no")
+
+    assert (VersionState.UNAVAILABLE, "no") == (version.state, version.reason)
+
+
+@pytest.mark.parametrize(
+    ("fail", "kind", "reason"),
+    [(False, ModelNotReady, "loading"), (True, ModelLoadFailed, "broken")],
+)
+def test_a_version_that_is_not_ready_says_why(
+    fail: bool,  # noqa: FBT001  # a case
+    kind: type[Exception],
+    reason: str,
+) -> None:
+    """Loading is ModelNotReady, failed is ModelLoadFailed; both have the protocol's text."""
+    version = version_of(devices=())
+    if fail:
+        version.failed("broken")
+
+    with pytest.raises(kind) as caught:
+        version.plan(header(1, 4))
+
+    assert (
+        f"Request for unknown model: 'echo' version 1 is not at ready state: {reason}"
+    ) == str(caught.value)
+
+
+def test_equal_shapes_have_one_key_and_equal_headers_one_plan() -> None:
+    """Keys are compared by identity, so they are interned; other shapes have other keys."""
+    version = version_of()
+    one, two, other = header(1, 4), header(2, 4), header(1, 5)
+
+    assert version.plan(one) is version.plan(one)
+    assert version.plan(one).key is version.plan(two).key
+    assert version.plan(one).key is not version.plan(other).key
+
+
+def test_the_batch_limit_is_the_least_of_all_devices() -> None:
+    """A device that proved fewer rows lowers the limit for all, and forgets what was planned."""
+    version = version_of()
+    request = header(8, 4)
+    assert 8 == version.plan(request).key.max_rows
+
+    version.loaded("d1", report(4))
+
+    assert 4 == version.max_batch_size
+    with pytest.raises(BatchTooLarge):
+        version.plan(request)
+
+
+def test_rows_that_would_not_fit_into_a_slot_lower_the_limit_of_their_shape() -> None:
+    """With 64 KiB slots, rows of 16,000 bytes make batches of 4, not 8."""
+    version = version_of()
+
+    assert 4 == version.plan(header(1, 4000)).key.max_rows
+    with pytest.raises(BatchTooLarge):
+        version.plan(header(5, 4000))
+
+
+def test_a_request_too_large_for_a_slot_tells_its_bytes() -> None:
+    """The text has what came and what may come, also beside texts, whose size is not known yet."""
+    signature = Signature(
+        (TensorSpec("x", FP32, ("N", -1)), TensorSpec("t", DataType.BYTES, ("N",))),
+        (TensorSpec("y", FP32, ("N",)),),
+    )
+    version = version_of(signature)
+    request = RequestHeader(
+        "echo",
+        "",
+        (TensorHeader("x", FP32, (1, 1 << 20)), TensorHeader("t", DataType.BYTES, (1,))),
+    )
+
+    with pytest.raises(BatchTooLarge) as caught:
+        version.plan(request)
+
+    assert (
+        f"the inputs of this request to 'echo' have {4 << 20} bytes, and one batch may have "
+        f"{(1 << 16) - 128} (the server's --slot-bytes)"
+    ) == str(caught.value)
+
+
+def test_bytes_of_texts_are_bounded_by_the_slot() -> None:
+    """Texts have no fixed size, so only their actual bytes are compared, to the byte."""
+    version = version_of()
+    key = version.plan(header(1, 4)).key
+
+    version.check_bytes(key.max_bytes, key)
+    with pytest.raises(BatchTooLarge):
+        version.check_bytes(key.max_bytes + 1, key)
+
+
+def test_a_model_without_batch_dimension_runs_one_request_at_a_time() -> None:
+    """Its keys have one row, whatever the operator's limit, and metadata says 0."""
+    signature = Signature((TensorSpec("x", FP32, (-1,)),), (TensorSpec("y", FP32, (-1,)),))
+    version = version_of(signature)
+
+    key = version.plan(header(5)).key
+
+    assert (1, False, 0) == (key.max_rows, key.batched, version.max_batch_size)
+
+
+def test_rows_without_bytes_are_batched_like_others() -> None:
+    """Rows of 0 elements take no room, so only the batch limit counts."""
+    assert 8 == version_of().plan(header(1, 0)).key.max_rows
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Ten thousand different shapes leave at most REMEMBERED plans and keys."""
+    version = version_of()
+
+    for length in range(10_000):
+        version.plan(header(1, length))
+
+    assert len(version._plans) <= REMEMBERED
+    assert len(version._keys) <= REMEMBERED
+
+
+def test_a_refused_header_is_not_remembered() -> None:
+    """Only what was accepted is kept: headers come from the wire."""
+    version = version_of()
+
+    with pytest.raises(BatchTooLarge):
+        version.plan(header(1, 1 << 20))
+
+    assert {} == version._plans
+
+
+def test_limits_travel_into_the_key() -> None:
+    """The operator's queue limit and delay are the key's."""
+    key = version_of(ECHO, LIMITS._replace(max_queue_delay=0.25)).plan(header(1, 4)).key
+
+    assert (0.25, 64) == (key.max_delay, key.max_queue_rows)
+
+
+def test_repr_is_a_status_line() -> None:
+    """The repr shows the version, its state and where it is."""
+    assert "<ModelVersion echo/1 READY on ['cpu']>" == repr(version_of())

@@ -1,0 +1,505 @@
+"""The loop between policy and executor: every entry ends once, and a failure stays with its cause."""
+
+from __future__ import annotations
+
+import random
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+from jitney.errors import (
+    DeadlineExpired,
+    Draining,
+    InferenceFailed,
+    InputRejected,
+    InvalidRequest,
+    JitneyError,
+    ModelNotReady,
+    OutOfDeviceMemory,
+    Overloaded,
+    WorkerLost,
+)
+from jitney.scheduling.batch import Reason, State
+from jitney.scheduling.policy import Policy
+from jitney.scheduling.scheduler import Scheduler
+from jitney.telemetry.metrics import Metrics
+from jitney.testing import (
+    EchoCarrier,
+    Ends,
+    FakeClock,
+    PuppetExecutor,
+    make_entry,
+    make_key,
+)
+from jitney.testing.puppet import Stages
+from jitney.types import Timing
+
+if TYPE_CHECKING:
+    from jitney.scheduling.batch import Batch, BatchKey, Entry
+    from jitney.types import Carrier
+
+
+class Bench:
+    """A scheduler on a fake clock over a puppet, with devices that may run ``keys``."""
+
+    def __init__(self, *keys: BatchKey, devices: int = 1) -> None:
+        self.clock = FakeClock()
+        self.metrics = Metrics()
+        self.policy = Policy()
+        self.executor = PuppetExecutor(self.clock)
+        self.scheduler = Scheduler(self.policy, self.executor, self.clock, self.metrics)
+        self.executor.listener = self.scheduler
+        self.ends = Ends()
+        self.keys = keys
+        for i in range(devices):
+            self.device_up(f"d{i}")
+
+    def device_up(self, name: str) -> None:
+        """Bring a device up with every model."""
+        self.scheduler.device_up(name)
+        for key in self.keys:
+            self.scheduler.model_ready(name, key.model)
+
+    def submit(
+        self,
+        id: str,  # noqa: A002  # the protocol's word
+        rows: int = 1,
+        *,
+        key: BatchKey | None = None,
+        within: float | None = None,
+        carrier: Carrier | None = None,
+    ) -> Entry:
+        """Submit an entry, ``within`` seconds of deadline."""
+        now = self.clock.now()
+        entry = make_entry(
+            key or self.keys[0],
+            rows=rows,
+            id=id,
+            arrived=now,
+            deadline=None if within is None else now + within,
+            done=self.ends,
+            carrier=carrier,
+        )
+        self.scheduler.submit(entry)
+        return entry
+
+    def run_all(self, error_of: JitneyError | None = None, poison: str = "") -> list[Batch]:
+        """End batches until none is left; those with the request ``poison`` fail."""
+        ran = []
+        while self.executor.pending:
+            members = self.executor.pending[0].entries
+            if error_of is not None and any(e.request.id == poison for e in members):
+                ran.append(self.executor.fail_next(error_of))
+            else:
+                ran.append(self.executor.complete_next())
+            self.clock.run_soon()
+        return ran
+
+
+def ids(batch: Batch) -> list[str]:
+    """Return the ids of the requests in a batch."""
+    return [entry.request.id for entry in batch.entries]
+
+
+# -- turns --------------------------------------------------------------------------------------
+
+
+def test_a_burst_shares_a_batch() -> None:
+    """What is submitted before the next turn of the loop leaves together, after one turn."""
+    bench = Bench(make_key())
+    for name in "abc":
+        bench.submit(name)
+    assert [] == bench.executor.started
+
+    assert 1 == bench.clock.run_soon()
+
+    assert [["a", "b", "c"]] == [ids(batch) for batch in bench.executor.started]
+
+
+def test_every_caller_gets_its_own_rows() -> None:
+    """Rows are gathered and cut in order, whatever number each request has."""
+    bench = Bench(make_key(dims=(3,), max_rows=8))
+    entries = [bench.submit(name, rows) for name, rows in (("a", 1), ("b", 3), ("c", 2))]
+    bench.clock.run_soon()
+
+    bench.executor.complete_next()
+
+    for entry in entries:
+        reply = bench.ends.replies[entry.request.id]
+        assert (entry.rows, {"y": entry.request.data[0]}) == (reply.rows, reply.outputs)
+        assert State.DONE is entry.state
+
+
+def test_a_batch_is_gathered_and_answered_by_one_call_per_carrier() -> None:
+    """Two transports in one batch are each asked once, and neither sees the other's requests."""
+    bench = Bench(make_key(dims=(2,)))
+    one, two = EchoCarrier(), EchoCarrier()
+    entries = [
+        bench.submit(name, carrier=carrier)
+        for name, carrier in (("a", one), ("b", two), ("c", one), ("d", two))
+    ]
+    bench.clock.run_soon()
+
+    bench.executor.complete_next()
+
+    assert (1, 1, 1, 1) == (one.gathered, one.replied, two.gathered, two.replied)
+    for entry in entries:
+        assert bench.ends.replies[entry.request.id].outputs["y"] == entry.request.data[0]
+
+
+def test_a_delayed_batch_leaves_on_the_timer() -> None:
+    """With a delay of 5 ms nothing starts at 4.999 ms, and everything at 5.000 ms."""
+    bench = Bench(make_key(max_rows=8, max_delay=0.005))
+    start = bench.clock.now()
+    bench.submit("a")
+    bench.clock.advance(0.003)
+    bench.submit("b")
+
+    bench.clock.advance(0.001999)
+    assert [] == bench.executor.started
+    bench.clock.advance(0.000001)
+
+    assert [(["a", "b"], start + 0.005)] == [
+        (ids(batch), batch.formed_at) for batch in bench.executor.started
+    ]
+
+
+def test_an_earlier_moment_replaces_the_timer() -> None:
+    """A short deadline that comes after a long one ends in time, and leaves one timer."""
+    bench = Bench(make_key(max_rows=8, max_delay=10.0))
+    bench.submit("far", within=5.0)
+    bench.clock.run_soon()
+    start = bench.clock.now()
+
+    bench.submit("near", within=0.5)
+    bench.clock.run_soon()
+
+    assert [start + 0.5] == bench.clock.timers
+    bench.clock.advance(0.5)
+    assert ["near"] == bench.ends.ids
+
+
+def test_the_next_batch_starts_before_the_last_one_is_answered() -> None:
+    """The device does not idle while replies are encoded."""
+    order: list[str] = []
+
+    class Slow(EchoCarrier):
+        def reply(self, *args: object) -> list[object]:  # type: ignore[override]  # only counts
+            order.append(f"reply after {len(bench.executor.started)} starts")
+            return super().reply(*args)  # type: ignore[arg-type, return-value]
+
+    bench = Bench(make_key(max_rows=1))
+    bench.submit("a", carrier=Slow())
+    bench.clock.run_soon()
+    bench.submit("b")
+    bench.clock.run_soon()
+    assert 2 == len(bench.executor.started)
+    bench.submit("c")
+
+    bench.executor.complete_next()
+
+    assert ["reply after 3 starts"] == order
+
+
+def test_timings_come_from_the_stamps() -> None:
+    """Each stage is what its stamps say, and the total runs from arrival to reply."""
+    bench = Bench(make_key())
+    bench.submit("a")
+    bench.clock.advance(0.5)
+
+    bench.executor.complete_next(stages=Stages(0.0625, 0.125, 0.03125))
+
+    assert Timing(
+        queue=0.5 - 0.21875,
+        compute_input=0.0625,
+        compute_infer=0.125,
+        compute_output=0.03125,
+        total=0.5,
+    ) == bench.ends.replies["a"].timing
+
+
+# -- ends ---------------------------------------------------------------------------------------
+
+
+def test_expired_entries_never_reach_the_executor() -> None:
+    """An entry whose deadline passes while it waits ends with DeadlineExpired and is not run."""
+    bench = Bench(make_key(max_rows=1))
+    bench.submit("running")
+    bench.clock.run_soon()
+    bench.submit("staged")
+    bench.clock.run_soon()
+    bench.submit("late", within=0.010)
+    bench.submit("patient")
+
+    bench.clock.advance(0.010)
+
+    error = bench.ends.errors["late"]
+    assert DeadlineExpired is type(error)
+    assert "Deadline Exceeded" in str(error)
+    bench.run_all()
+    assert [["running"], ["staged"], ["patient"]] == [ids(b) for b in bench.executor.started]
+
+
+def test_a_cancelled_entry_is_never_called_back() -> None:
+    """Cancelled while it waits, runs or is done: no call, no error, its neighbours are answered."""
+    bench = Bench(make_key(max_rows=2))
+    running, neighbour = bench.submit("running"), bench.submit("neighbour")
+    bench.clock.run_soon()
+    waiting = bench.submit("waiting")
+
+    for entry in (waiting, running, running, waiting):
+        bench.scheduler.cancel(entry)
+    bench.run_all()
+    bench.scheduler.cancel(neighbour)
+
+    assert ["neighbour"] == bench.ends.ids
+    assert {("echo", "1", "queued"): 1, ("echo", "1", "running"): 1} == dict(
+        bench.metrics.cancelled_requests.items()
+    )
+
+
+def test_whoever_is_told_may_cancel_its_neighbours() -> None:
+    """An entry cancelled by the callback of another one of its batch is not called back."""
+    for error in (None, WorkerLost("gone")):
+        bench = Bench(make_key(max_rows=2))
+        first, second = bench.submit("first"), bench.submit("second")
+        told: list[str] = []
+
+        def cancel_other(entry: Entry, *_: object) -> None:
+            told.append(entry.request.id)  # noqa: B023  # used within the turn
+            bench.scheduler.cancel(second)  # noqa: B023
+
+        first.done = cancel_other
+        bench.clock.run_soon()
+
+        if error is None:
+            bench.executor.complete_next()
+        else:
+            bench.executor.fail_next(error)
+
+        assert (["first"], []) == (told, bench.ends.ids)
+
+
+def test_a_lost_worker_ends_its_whole_batch() -> None:
+    """WorkerLost is nobody's doing: all get it at once, and nothing is run again."""
+    bench = Bench(make_key(max_rows=4))
+    for name in "abcd":
+        bench.submit(name)
+    bench.clock.run_soon()
+
+    bench.executor.fail_next(WorkerLost("the worker ended"))
+
+    assert set("abcd") == set(bench.ends.errors)
+    assert {WorkerLost} == {type(error) for error in bench.ends.errors.values()}
+    assert [] == bench.executor.pending
+
+
+@pytest.mark.parametrize("error", [InputRejected("bad"), InferenceFailed("x"), OutOfDeviceMemory()])
+def test_bisection_isolates_one_poison_among_32(error: JitneyError) -> None:
+    """Wherever it stands, the culprit alone gets the error, after at most 11 runs."""
+    for place in (0, 15, 16, 31):
+        bench = Bench(make_key(max_rows=32))
+        names = [str(i) for i in range(32)]
+        entries = [bench.submit(name) for name in names]
+        bench.clock.run_soon()
+
+        ran = bench.run_all(error, poison=str(place))
+
+        assert {str(place): error} == bench.ends.errors
+        assert set(names) - {str(place)} == set(bench.ends.replies)
+        assert len(bench.ends.all) == 32
+        for entry in entries:
+            if entry.request.id != str(place):
+                reply = bench.ends.replies[entry.request.id]
+                assert entry.request.data[0] == reply.outputs["y"]
+        assert 11 == len(ran)
+        assert {Reason.RETRY} == {batch.reason for batch in ran[1:]}
+
+
+def test_two_culprits_are_both_found() -> None:
+    """Each of two bad requests of a batch of four gets its own error, the others their replies."""
+    bench = Bench(make_key(max_rows=4))
+    for name in ("bad 1", "good 1", "good 2", "bad 2"):
+        bench.submit(name)
+    bench.clock.run_soon()
+
+    while bench.executor.pending:
+        bad = [name for name in ids(bench.executor.pending[0]) if name.startswith("bad")]
+        if bad:
+            bench.executor.fail_next(InputRejected("bad"))
+        else:
+            bench.executor.complete_next()
+
+    assert {"bad 1", "bad 2"} == set(bench.ends.errors)
+    assert {"good 1", "good 2"} == set(bench.ends.replies)
+
+
+def test_the_other_half_is_not_run_for_callers_that_left() -> None:
+    """Entries cancelled between two runs of their batch are left out of the second."""
+    bench = Bench(make_key(max_rows=4))
+    entries = [bench.submit(name) for name in "abcd"]
+    bench.clock.run_soon()
+    bench.executor.fail_next(InputRejected("bad"))
+    assert ["a", "b"] == ids(bench.executor.pending[0])
+
+    bench.scheduler.cancel(entries[2])
+    bench.scheduler.cancel(entries[3])
+    bench.executor.complete_next()
+
+    assert [] == bench.executor.pending
+    assert ["a", "b"] == bench.ends.ids
+
+
+def test_a_carrier_that_cannot_answer_fails_its_own_requests_only() -> None:
+    """What one transport cannot encode ends with its error; the other's replies go out."""
+    bench = Bench(make_key(max_rows=4))
+    good, bad = EchoCarrier(), EchoCarrier()
+    bench.submit("a", carrier=good)
+    bench.submit("refuse", carrier=bad)
+    bench.submit("b", carrier=good)
+    bench.clock.run_soon()
+
+    bench.executor.complete_next()
+
+    assert ["a", "b"] == list(bench.ends.replies)
+    assert InvalidRequest is type(bench.ends.errors["refuse"])
+    assert 2 == bench.metrics.figures(bench.keys[0].model).total.count
+
+
+def test_a_full_queue_refuses_without_calling_back() -> None:
+    """submit raises Overloaded; the entry is not scheduled and not called."""
+    bench = Bench(make_key(max_queue_rows=2), devices=0)
+    bench.submit("a", 2)
+
+    with pytest.raises(Overloaded):
+        bench.submit("b")
+
+    assert [] == bench.ends.ids
+    assert 2 == bench.policy.statistics().queued_rows
+
+
+# -- devices, drain, the end --------------------------------------------------------------------
+
+
+def test_what_waits_for_a_restarting_worker_runs_when_it_is_back() -> None:
+    """device_down fails nothing that waits; model_ready lets it run at once."""
+    bench = Bench(make_key(max_rows=1))
+    for name in ("running", "waiting"):
+        bench.submit(name)
+        bench.clock.run_soon()
+    bench.submit("queued")
+
+    bench.scheduler.device_down("d0")
+    for _ in range(2):
+        bench.executor.fail_next(WorkerLost("gone"))
+    bench.clock.run_soon()
+    assert [] == bench.executor.pending
+    bench.device_up("d0")
+
+    assert [["queued"]] == [ids(batch) for batch in bench.executor.pending]
+
+
+def test_a_model_that_is_gone_from_a_device_is_not_sent_there() -> None:
+    """After model_gone its entries wait."""
+    bench = Bench(key := make_key())
+    bench.scheduler.model_gone("d0", key.model)
+
+    bench.submit("a")
+    bench.clock.run_soon()
+
+    assert [] == bench.executor.started
+
+
+def test_drain_lets_everything_leave_at_once() -> None:
+    """A drain does not wait for company."""
+    bench = Bench(make_key(max_delay=60.0))
+    bench.submit("a")
+    bench.clock.run_soon()
+    assert [] == bench.executor.started
+
+    bench.scheduler.drain()
+
+    assert [Reason.DRAIN] == [batch.reason for batch in bench.executor.started]
+    bench.run_all()
+    assert ["a"] == list(bench.ends.replies)
+
+
+def test_abandon_fails_what_waits_for_one_model() -> None:
+    """Its entries get ModelNotReady with the reason, those of another model still wait."""
+    mine, other = make_key("mine"), make_key("other")
+    bench = Bench(mine, other, devices=0)
+    bench.submit("a", key=mine)
+    bench.submit("b", key=other)
+
+    bench.scheduler.abandon(mine.model, "its device failed")
+
+    error = bench.ends.errors["a"]
+    assert (ModelNotReady, "its device failed") == (type(error), str(error))
+    assert ["a"] == bench.ends.ids
+
+
+def test_refuse_rest_fails_everything_that_waits_and_counts_it() -> None:
+    """At the end of a drain what waits gets Draining; what runs is left to the executor."""
+    keys = make_key("one", max_rows=1), make_key("two")
+    bench = Bench(*keys)
+    for name in ("running", "staged", "waiting"):
+        bench.submit(name)
+        bench.clock.run_soon()
+    bench.submit("other", key=keys[1])
+
+    assert 2 == bench.scheduler.refuse_rest()
+
+    assert {Draining} == {type(error) for error in bench.ends.errors.values()}
+    assert {"waiting", "other"} == set(bench.ends.errors)
+    bench.run_all()
+    assert {"running", "staged"} == set(bench.ends.replies)
+
+
+def test_exactly_once_on_random_histories() -> None:
+    """Over 300 random histories each entry ends once, rightly, or was cancelled."""
+    for seed in range(300):
+        chance = random.Random(seed)  # noqa: S311  # a schedule, not a secret
+        play(chance)
+
+
+def play(chance: random.Random) -> None:
+    """Play a random history on a scheduler, then check how every entry ended."""
+    key = make_key(max_rows=4, max_delay=chance.choice((0.0, 0.004)))
+    bench = Bench(key, devices=2)
+    entries: list[Entry] = []
+    cancelled: set[str] = set()
+    for i in range(60):
+        match chance.randrange(8):
+            case 0 | 1 | 2:
+                within = chance.choice((None, 0.002, 0.010, 1.0))
+                entries.append(bench.submit(str(i), chance.randint(1, 3), within=within))
+            case 3:
+                bench.clock.advance(chance.choice((0.0, 0.001, 0.004)))
+            case 4 | 5 if bench.executor.pending:
+                bench.executor.complete_next()
+            case 6 if bench.executor.pending:
+                kind = chance.choice((WorkerLost, InputRejected, OutOfDeviceMemory))
+                bench.executor.fail_next(kind("chance"))
+            case 7 if entries:
+                entry = chance.choice(entries)
+                if entry.request.id not in bench.ends.ids:
+                    cancelled.add(entry.request.id)
+                bench.scheduler.cancel(entry)
+    bench.scheduler.drain()
+    bench.clock.advance(0)
+    bench.run_all()
+    bench.clock.advance(2.0)
+    assert sorted({e.request.id for e in entries} - cancelled) == sorted(bench.ends.ids)
+    for entry, reply, error in bench.ends.all:
+        assert (reply is None) != (error is None)
+        if reply is not None:
+            assert entry.request.data[0] == reply.outputs["y"]
+            assert struct.calcsize(f"<{entry.rows}f") == len(reply.outputs["y"])
+    assert (0, 0, 0, 0, 0) == (
+        bench.policy.statistics().queued_entries,
+        bench.policy.statistics().queued_rows,
+        bench.policy.statistics().queues,
+        bench.policy.statistics().running,
+        bench.policy.statistics().staged,
+    )
+    assert [] == bench.clock.timers
