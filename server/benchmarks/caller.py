@@ -18,13 +18,16 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import grpc
 import uvloop
 
 from benchmarks.http2 import Http2Connection
 from benchmarks.workload import INFER, Checker, Workload
+
+GRACE: Final = 30.0
+"""Seconds that the last calls of a round may take."""
 
 
 @dataclass
@@ -117,7 +120,10 @@ async def run_round(callers: Callers, workload: Workload, concurrency: int, seco
     """Run one round; return what it saw, ready for JSON."""
     began, cpu = time.perf_counter(), time.process_time()
     tally = Tally(workload.checker(), began + seconds)
-    await callers.run(workload, concurrency, tally)
+    try:
+        await asyncio.wait_for(callers.run(workload, concurrency, tally), seconds + GRACE)
+    except TimeoutError:
+        tally.lost(f"calls hung for {GRACE:g} s")
     latencies = sorted(tally.latencies) or [0.0]
     return {
         "requests": len(tally.latencies),

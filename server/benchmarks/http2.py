@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -97,10 +97,10 @@ class Http2Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello, and grant the server all the window there is."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream connection
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's, so the type cannot be asserted.
+        self._transport = cast("asyncio.Transport", transport)
         setting = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + LARGEST_WINDOW.to_bytes(4, "big")
-        transport.write(
+        self._transport.write(
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
             + _frame(SETTINGS, 0, 0, setting)
             + _grant(LARGEST_WINDOW - INITIAL_WINDOW)

@@ -16,7 +16,7 @@ from jitney import __version__
 from jitney.admission import Admission
 from jitney.clock import LoopClock
 from jitney.engine import Engine
-from jitney.errors import ConfigError
+from jitney.errors import ConfigError, DeviceFailed
 from jitney.execution.discovery import choose_devices, cores, count_cuda_devices
 from jitney.execution.link import WorkerCommand
 from jitney.execution.pool import PoolLimits, WorkerPool
@@ -81,10 +81,14 @@ class Server:
         )
         self.metrics = Metrics()
         self.pool = WorkerPool(commands, clock, limits)
-        self.policy = Policy(float(os.environ.get("OVH","0.25")))
+        self.policy = Policy(settings.batching.max_overhead_ratio)
         self.scheduler = Scheduler(self.policy, self.pool, clock, self.metrics)
         self.repository = Repository(
-            settings.repository.model_repository, settings.batching, devices.slot_bytes, say
+            settings.repository.model_repository,
+            settings.batching,
+            devices.slot_bytes,
+            say,
+            clock.now,
         )
         self.admission = Admission(settings.limits)
         self.engine = Engine(
@@ -101,6 +105,8 @@ class Server:
             strict_readiness=settings.repository.strict_readiness,
         )
         self.health = HealthReporter(self.overview)
+        self.hopeless = asyncio.Event()
+        """Set when the last device was given up."""
         servicer = InferenceServicer(
             Identity("jitney", __version__),
             self.engine,
@@ -126,6 +132,7 @@ class Server:
             self._open_page()
         self._say("starting a worker per device (it imports torch, which takes a few seconds)")
         await self.pool.launch(self.engine)
+        self.ensure_a_device()
         if settings.repository.model_control_mode == "none":
             await self.repository.load_all(self.pool)
         broken = [e for e in self.repository.index() if e.state != "READY"]
@@ -135,10 +142,21 @@ class Server:
         for gauge in (*self.overview.gauges(), self._build_info()):
             self.metrics.add_gauge(gauge)
         self.pulse.start()
-        self.engine.on_readiness(self.health.refresh)
+        self.engine.on_readiness(self._readiness_changed)
         await self.grpc.start()
         self.overview.serving = True
         self.health.refresh()
+
+    def ensure_a_device(self) -> None:
+        """Do nothing while there is a device that may come back.
+
+        :raises DeviceFailed: when all were given up, which ends the process with an error.
+        """
+        failed = [d for d in self.pool.statistics() if d.state == "failed"]
+        if len(failed) == len(self.pool.statistics()):
+            reasons = "; ".join(f"{d.name}: {d.reason}" for d in failed)
+            msg = f"no device can be used: {reasons}"
+            raise DeviceFailed(msg)
 
     def _open_page(self) -> None:
         server = self.settings.server
@@ -150,6 +168,11 @@ class Server:
                 "(--metrics-port takes another port, 0 any free one)"
             )
             raise ConfigError(msg) from None
+
+    def _readiness_changed(self) -> None:
+        self.health.refresh()
+        if all(device.state == "failed" for device in self.pool.statistics()):
+            self.hopeless.set()
 
     def _build_info(self) -> GaugeReading:
         labels = ("version", "python", "torch")
@@ -232,7 +255,11 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
             await starting
             for line in _banner(server):
                 say(line)
-            await stop
+            hopeless = asyncio.ensure_future(server.hopeless.wait())
+            await asyncio.wait((stop, hopeless), return_when=asyncio.FIRST_COMPLETED)
+            hopeless.cancel()
+            if server.hopeless.is_set():
+                server.ensure_a_device()
             say("stopping: finishing what was accepted (a second signal ends at once)")
         else:
             starting.cancel()
@@ -273,11 +300,19 @@ def _banner(server: Server) -> list[str]:
     lines += [
         "",
         f"try      jitney status{where}",
-        f"         jitney infer digits --image models/repository/digits/examples/…png{where}",
-        f'         jitney infer minilm --text "a small bus"{where}',
+        *(f"         jitney infer {hint}{where}" for hint in _hints(server)),
         "stop     Ctrl-C",
     ]
     return lines
+
+
+def _hints(server: Server) -> list[str]:
+    """Return how to call the sample models, as far as they are served."""
+    samples = {
+        "digits": "digits --image models/repository/digits/examples/4.png",
+        "minilm": 'minilm --text "a small bus"',
+    }
+    return [hint for name, hint in samples.items() if name in server.repository.names()]
 
 
 def _first_line(text: str) -> str:

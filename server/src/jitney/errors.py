@@ -11,6 +11,7 @@ __all__ = [
     "BatchTooLarge",
     "ConfigError",
     "DeadlineExpired",
+    "DeviceFailed",
     "Draining",
     "InferenceFailed",
     "InputRejected",
@@ -138,6 +139,12 @@ class ConfigError(JitneyError):
     """
 
     reason = "CONFIG"
+
+
+class DeviceFailed(JitneyError):
+    """No device is left to serve with; the server process ends with an error."""
+
+    reason = "DEVICE_LOST"
 
 
 class ModelError(JitneyError):

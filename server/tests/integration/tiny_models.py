@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 # TorchScript evaluates annotations, so those of `forward` are not under TYPE_CHECKING.
@@ -102,9 +102,9 @@ class Crash(nn.Module):
 class Held(nn.Module):
     """Its input, after a file on the disk says so: how a test decides how long a batch takes.
 
-    The file is opened anew in every turn, and how much of it is mapped depends on the input; the
-    answer depends on the number of turns. Otherwise the compiler would read the file once, while
-    the model is loaded, or leave the loop out.
+    The file is opened anew in every turn. The number of turns decides how much of it is mapped (at
+    least one byte) and is part of the answer; otherwise the compiler would read the file once, or
+    leave the loop out.
     """
 
     def __init__(self, gate: str) -> None:
@@ -112,18 +112,10 @@ class Held(nn.Module):
         self.gate = gate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        size = 1 + int(x.numel() > (1 << 30))
-        turns = 0
-        while int(torch.from_file(self.gate, True, size, dtype=torch.uint8)[0]) == 1:
+        turns = int(x.numel() > (1 << 30))
+        while int(torch.from_file(self.gate, True, 1 + turns // (1 << 60), dtype=torch.uint8)[0]):
             turns += 1
         return x + 0.0 * turns
-
-
-class WrongType(nn.Module):
-    """Doubles, whatever its signature says."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.to(torch.float64)
 
 
 class Gate:
@@ -135,13 +127,16 @@ class Gate:
 
     def shut(self) -> None:
         """Keep every later batch of ``held`` on its device."""
-        self.path.write_bytes(b"\1\0")
+        self._write(b"\1\0")
 
     def open(self) -> None:
         """Let all of them go."""
-        # Written in place: a worker may have the file mapped, and must not find it empty.
+        self._write(b"\0\0")
+
+    def _write(self, data: bytes) -> None:
+        # In place: a worker may have the file mapped, and must not find it empty.
         with self.path.open("r+b" if self.path.exists() else "w+b") as file:
-            file.write(b"\0\0")
+            file.write(data)
 
 
 class Tensor(NamedTuple):
@@ -170,10 +165,12 @@ def write_model(
     *,
     version: int = 1,
     head: str = "",
+    attached: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a model into a repository; return its file.
 
     :param head: what stands in ``model.toml`` before the tensors, beside ``max_batch_size``.
+    :param attached: extra files inside the model's.
     """
     folder = root / name / str(version)
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +183,8 @@ def write_model(
     with warnings.catch_warnings():
         # That TorchScript is deprecated is for the operators of this project to know.
         warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.script(module.eval()), folder / "model.pt")
+        program = torch.jit.script(module.eval())
+        torch.jit.save(program, folder / "model.pt", _extra_files=dict(attached or {}))
     return folder / "model.pt"
 
 

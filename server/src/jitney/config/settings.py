@@ -159,6 +159,13 @@ class BatchingSettings:
     max_queue_size: int = _setting(
         4096, "rows that may wait per model version and shape", low=1, high=1 << 24
     )
+    max_overhead_ratio: float = _setting(
+        0.15,
+        "share of the host's time that the fixed cost of batches may take: under load, small "
+        "batches wait up to 2 ms for company; 1 lets every batch leave at the first chance",
+        low=0.01,
+        high=1,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +182,12 @@ class DeviceSettings:
     cpu_threads: int = _setting(
         0, "threads of the CPU worker; 0 shares all cores between the workers", low=0, high=4096
     )
-    slots: int = _setting(3, "batch buffers of each worker", low=1, high=16)
+    slots: int = _setting(
+        3,
+        "batch buffers of each worker: one runs, one is staged, one is being answered",
+        low=3,
+        high=16,
+    )
     slot_bytes: int = _setting(
         64 * MIB,
         "size of one batch buffer, in bytes, for inputs and again for outputs",

@@ -39,6 +39,8 @@ __all__ = ["IndexEntry", "Repository"]
 
 log = logging.getLogger(__name__)
 
+TELL_EVERY: Final = 1.0
+"""Seconds between two lines about one load; quick loads need none."""
 VERSION: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 class IndexEntry(NamedTuple):
@@ -71,7 +73,14 @@ class Repository:
         defaults: BatchingSettings,
         slot_bytes: int,
         say: Callable[[str], None],
+        now: Callable[[], float],
     ) -> None:
+        """Look nowhere yet.
+
+        :param say: is told what the operator should see while models load.
+        :param now: monotonic seconds, to say it no more than once a second.
+        """
+        self._now = now
         self._roots = roots
         self._defaults = defaults
         self._slot_bytes = slot_bytes
@@ -125,11 +134,19 @@ class Repository:
             self._say(f"{ref}: not loaded: {error}")
             return
         model.versions[version.version] = handle
+        self._say(f"{ref}: loading")
         outcomes = await loader.load(request)
         for device, outcome in outcomes.items():
             if isinstance(outcome, ModelError):
                 handle.failed(str(outcome))
                 self._say(f"{ref}: not loaded on {device}: {outcome}")
+            else:
+                self._say(
+                    f"{ref}: ready on {device} after {outcome.load_seconds:.1f} s, "
+                    f"{outcome.form} form"
+                )
+                for warning in outcome.warnings:
+                    self._say(f"{ref}: note: {warning}")
 
     def _prepare(
         self, ref: ModelRef, path: Path, manifest: ModelManifest
@@ -163,8 +180,13 @@ class Repository:
                 raise ModelError(msg)
             return again
 
+        told_at = self._now()
+
         def progress(device: str, text: str) -> None:
-            self._say(f"{ref} on {device}: {text}")
+            nonlocal told_at
+            if (now := self._now()) - told_at >= TELL_EVERY:
+                told_at = now
+                self._say(f"{ref}: loading on {device}: {text}")
 
         return (
             ModelVersion(ref, signature, limits, digest),

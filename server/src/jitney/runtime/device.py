@@ -49,6 +49,11 @@ class Device(Protocol):
     torch_device: torch.device
     pads: bool
     """Whether batches are padded up to a bucket, because new shapes are expensive."""
+    threads: int
+    """How many threads one operator may use at most; 0 where that decides nothing."""
+
+    def use_threads(self, count: int) -> None:
+        """Let operators use ``count`` threads from now on; 0 changes nothing."""
 
     def active(self) -> AbstractContextManager[object]:
         """Return a context in which torch uses this device and its stream."""
@@ -89,13 +94,19 @@ class CpuDevice:
     def __init__(self, name: str = "cpu") -> None:
         self.name = name
         self.torch_device = torch.device("cpu")
-        threads = torch.get_num_threads()
-        self.description = f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+        self.threads = self._using = torch.get_num_threads()
+        self.description = f"cpu, {self.threads} thread{'s' if self.threads > 1 else ''}"
         self._active = contextlib.nullcontext()
 
     def __repr__(self) -> str:
         """Return name and description."""
         return f"<Device {self.name}: {self.description}>"
+
+    def use_threads(self, count: int) -> None:
+        """Set the size of the pool, where it changes: setting it costs microseconds."""
+        if count and count != self._using:
+            torch.set_num_threads(count)
+            self._using = count
 
     def active(self) -> AbstractContextManager[object]:
         """Return a context that does nothing."""
@@ -147,6 +158,7 @@ class CudaDevice:
     """
 
     pads = True
+    threads = 0
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -165,6 +177,9 @@ class CudaDevice:
     def __repr__(self) -> str:
         """Return name and description."""
         return f"<Device {self.name}: {self.description}>"
+
+    def use_threads(self, count: int) -> None:
+        """Do nothing: the CPU only launches."""
 
     def active(self) -> AbstractContextManager[object]:
         """Return a context in which work goes to this device's stream."""

@@ -63,9 +63,11 @@ class Instance:
         report: LoadReport,
         *,
         fresh_inputs: bool,
+        threads: int = 0,
     ) -> None:
         """Take over a checked program.
 
+        :param threads: how many threads its operators use on the CPU; 0 leaves what is set.
         :param fresh_inputs: whether the model writes its inputs, or keeps them: then it gets
             copies, because a slot is read again when a failed batch is retried.
         """
@@ -77,6 +79,7 @@ class Instance:
         self._names = [spec.name for spec in options.signature.inputs]
         self._batched = options.signature.batched
         self._fresh_inputs = fresh_inputs
+        self._threads = threads
         # None where batches run at their own size.
         self._table = bucket_table(report.buckets) if device.pads and self._batched else None
 
@@ -130,6 +133,7 @@ class Instance:
             msg = "the model was unloaded"
             raise InferenceFailed(msg)
         started = device.mark(0, now)
+        device.use_threads(self._threads)
         bucket = self._table[rows] if self._table else rows
         values = self._read(inputs, rows, bucket - rows)
         copied_in = device.mark(1, now)

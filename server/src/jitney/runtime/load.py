@@ -38,6 +38,7 @@ from jitney.runtime.proofs import (
 from jitney.runtime.random_inputs import RandomInputs, row_shapes
 from jitney.runtime.report import Golden, LoadReport
 from jitney.runtime.runner import Runner
+from jitney.runtime.threads import choose_threads
 from jitney.runtime.warmup import Warmth, warm_up
 from jitney.samples import EXTRA_FILE, read_samples
 
@@ -115,6 +116,7 @@ class _Loading:
     def run(self) -> Instance:
         started, before = time.monotonic(), self.device.memory()["allocated"]
         self.progress("read")
+        self.device.use_threads(self.device.threads)  # the model before may have used fewer
         module, samples = self._read()
         binding = bind(_schema(module), self.signature)
         self.warnings += binding.warnings
@@ -131,6 +133,9 @@ class _Loading:
             limit = self._limit(obstacle)
             buckets = ladder(limit) if self.signature.batched else (1,)
         choice = self._choose(forms, source, buckets, behaviour, state)
+        threads, why_threads = choose_threads(self.runner, choice.program, source, buckets)
+        if why_threads:
+            self.why += f"; {why_threads}"
         with exact_arithmetic(self.device):
             golden = self._golden(choice, samples, limit, behaviour, state)
         warmth = self._warm_up(choice, source, buckets)
@@ -164,6 +169,7 @@ class _Loading:
             self.device,
             program,
             report,
+            threads=threads,
             fresh_inputs=bool(behaviour.mutated_inputs or state),
         )
 

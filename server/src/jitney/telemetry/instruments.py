@@ -12,6 +12,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +101,6 @@ class Histogram:
             running, buckets = 0, []
             for edge, count in zip([*self._edges, float("inf")], counts, strict=True):
                 running += count
-                buckets.append((f"{edge:g}" if edge != float("inf") else "+Inf", running))
+                buckets.append((floatToGoString(edge), running))
             family.add_metric(labels, buckets, cell.sum)
         return family

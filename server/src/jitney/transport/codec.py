@@ -29,6 +29,9 @@ MAX_RANK: Final = 16
 MAX_NAME: Final = 128
 """Caps straight after the parse: a message of 4 MiB can hold two million empty inputs."""
 
+MAX_TEXT: Final = 256
+"""Characters of a parameter's text that are kept."""
+
 REMEMBERED: Final = 2048
 """Request heads kept, and reply heads; past it all are forgotten (see ``RequestHeader``)."""
 LONGEST_REMEMBERED: Final = 4096
@@ -122,7 +125,8 @@ class Codec:
             header.model_version,
             header.inputs,
             header.outputs,
-            tuple(sorted((header.parameters or {}).items())),
+            # With their types: 1, 1.0 and true are equal, and mean different things.
+            frozenset((k, type(v), v) for k, v in (header.parameters or {}).items()),
         )
         if len(self._typed) >= REMEMBERED:
             self._typed.clear()
@@ -225,6 +229,7 @@ def _check_caps(message: pb.ModelInferRequest) -> None:
         ("requested outputs", len(message.outputs), MAX_TENSORS),
         ("parameters", len(message.parameters), MAX_PARAMETERS),
         ("characters in the model's name", len(message.model_name), MAX_NAME),
+        ("characters in the model's version", len(message.model_version), MAX_NAME),
     ):
         if count > cap:
             msg = f"the request has {count} {what}, at most {cap} are allowed"
@@ -258,25 +263,39 @@ def _output_name(output: pb.ModelInferRequest.InferRequestedOutputTensor) -> str
     ):
         if parameter in output.parameters:
             raise NotSupported(text)
+    if len(output.name) > MAX_NAME:
+        msg = (
+            f"requested output '{output.name[:MAX_NAME]}': at most {MAX_NAME} characters of name "
+            "are allowed"
+        )
+        raise InvalidRequest(msg)
     return str(output.name)
 
 
 def _parameters(
     given: Mapping[str, pb.InferParameter],
 ) -> dict[str, bool | int | str | float] | None:
-    """Check a request's own parameters; unknown ones are kept, reserved ones are refused."""
+    """Check a request's own parameters; unknown ones are kept, reserved ones are refused.
+
+    Of a text only the beginning is kept: headers are remembered by whoever plans with them, and a
+    thousand callers' megabytes that nobody reads would stay in memory with them.
+    """
     if not given:
         return None
     values: dict[str, bool | int | str | float] = {}
     for key, parameter in given.items():
         kind = parameter.WhichOneof("parameter_choice")
+        if len(key) > MAX_NAME:
+            msg = f"parameter '{key[:MAX_NAME]}': at most {MAX_NAME} characters are allowed"
+            raise InvalidRequest(msg)
         if kind is None or (kind == "uint64_param" and key != "priority"):
-            msg = f"parameter '{key[:MAX_NAME]}' must be a bool, an int64, a double or a string"
+            msg = f"parameter '{key}' must be a bool, an int64, a double or a string"
             raise InvalidRequest(msg)
         if key.startswith("triton_") and key not in KNOWN_PARAMETERS:
-            msg = f"parameter '{key[:MAX_NAME]}' is reserved"
+            msg = f"parameter '{key}' is reserved"
             raise InvalidRequest(msg)
-        values[key] = getattr(parameter, kind)
+        value = getattr(parameter, kind)
+        values[key] = value[:MAX_TEXT] if isinstance(value, str) else value
     return values
 
 

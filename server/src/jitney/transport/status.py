@@ -34,6 +34,7 @@ CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
     errors.DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
     errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
+    errors.DeviceFailed: grpc.StatusCode.UNAVAILABLE,
     errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.JitneyError: grpc.StatusCode.INTERNAL,
 }

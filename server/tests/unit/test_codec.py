@@ -1,0 +1,511 @@
+"""From messages to requests and from batches to replies."""
+
+from __future__ import annotations
+
+import random
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jitney.datatypes import DataType
+from jitney.errors import InvalidRequest, NotSupported
+from jitney.transport import codec as codec_module
+from jitney.transport.codec import Codec
+from jitney.types import (
+    BatchOutputs,
+    ModelRef,
+    OutputTensor,
+    Placed,
+    Request,
+    TensorHeader,
+    Timing,
+)
+from jitney_client.protocol import inference as pb
+from mutations import mutations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MODEL = ModelRef("m", 3)
+TIMING = Timing(0.5, 0.25, 0.125, 0.0625, 1.0)
+
+
+def message(**fields: Any) -> Any:
+    """Return a ModelInferRequest of one FP32 input with two rows; ``fields`` override."""
+    given: dict[str, Any] = {
+        "model_name": "m",
+        "id": "7",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 1]}],
+        "raw_input_contents": [b"aaaabbbb"],
+    }
+    return pb.ModelInferRequest(**(given | fields))
+
+
+def decode(request: Any, codec: Codec | None = None) -> Request:
+    """Decode a message."""
+    return (codec or Codec()).decode(request.SerializeToString(), None)
+
+
+def refusal(request: Any, kind: type[Exception] = InvalidRequest) -> str:
+    """Return the text with which a message is refused."""
+    with pytest.raises(kind) as caught:
+        decode(request)
+    return str(caught.value)
+
+
+def texts(*elements: bytes) -> bytes:
+    """Return a BYTES tensor."""
+    return b"".join(struct.pack("<I", len(element)) + element for element in elements)
+
+
+# -- in -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("datatype", DataType)
+def test_a_request_is_decoded(datatype: DataType) -> None:
+    """Names, datatypes, shapes, outputs, id, deadline and the raw bytes are as they were sent."""
+    codec = Codec()
+    encoded = message(
+        model_version="3",
+        inputs=[
+            {"name": "x", "datatype": datatype.value, "shape": [2, 1]},
+            {"name": "y", "datatype": "BOOL", "shape": []},
+        ],
+        outputs=[{"name": "a"}, {"name": "b"}],
+        raw_input_contents=[b"0123456789", b"\1"],
+    ).SerializeToString()
+
+    request = codec.decode(encoded, 12.5)
+
+    header = request.header
+    assert ("m", "3", ("a", "b"), None) == (
+        header.model_name,
+        header.model_version,
+        header.outputs,
+        header.parameters,
+    )
+    assert (
+        TensorHeader("x", datatype, (2, 1)),
+        TensorHeader("y", DataType.BOOL, ()),
+    ) == header.inputs
+    assert [b"0123456789", b"\1"] == [bytes(data) for data in request.data]
+    assert ("7", 12.5, codec) == (request.id, request.deadline, request.carrier)
+
+
+def test_heads_are_remembered() -> None:
+    """Requests that differ in id and bytes only share one header object."""
+    codec = Codec()
+    first = decode(message(), codec)
+
+    second = decode(message(id="8", raw_input_contents=[b"ccccdddd"]), codec)
+    other = decode(message(model_version="1"), codec)
+
+    assert first.header is second.header
+    assert first.header is not other.header
+    assert (b"ccccdddd", "8") == (bytes(second.data[0]), second.id)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Many different heads, and long ones, do not stay."""
+    codec = Codec()
+    for i in range(codec_module.REMEMBERED + 100):
+        decode(message(model_version=str(i)), codec)
+    long = message(parameters={"note": pb.InferParameter(string_param="x" * 5000)})
+
+    assert decode(long, codec).header is not decode(long, codec).header
+    assert len(codec._headers) <= codec_module.REMEMBERED
+
+
+def test_a_header_holds_no_more_than_the_beginning_of_a_text() -> None:
+    """A megabyte in a parameter does not stay in memory with what is planned under its header."""
+    request = decode(message(parameters={"note": pb.InferParameter(string_param="x" * 1_000_000)}))
+
+    assert {"note": "x" * codec_module.MAX_TEXT} == request.header.parameters
+
+
+def test_typed_requests_share_their_header_too() -> None:
+    """Values in the head do not keep equal declarations from being recognised."""
+    codec = Codec()
+    requests = [
+        decode(typed_request([1.0, float(i)]), codec) for i in range(2)
+    ]
+
+    assert requests[0].header is requests[1].header
+    assert struct.pack("<2f", 1.0, 1.0) == requests[1].data[0]
+
+
+def typed_request(values: list[float], **fields: Any) -> Any:
+    """Return a request with typed contents."""
+    x = {
+        "name": "x",
+        "datatype": "FP32",
+        "shape": [2, 1],
+        "contents": {"fp32_contents": values},
+    }
+    return message(inputs=[x], raw_input_contents=[], **fields)
+
+
+def test_parameters_that_are_equal_as_numbers_are_not_the_same() -> None:
+    """jitney_timing = 1 is not jitney_timing = true, although Python finds them equal."""
+    codec = Codec()
+    number, flag, floating = (
+        decode(typed_request([1.0, 2.0], parameters={"jitney_timing": value}), codec)
+        for value in (
+            pb.InferParameter(int64_param=1),
+            pb.InferParameter(bool_param=True),
+            pb.InferParameter(double_param=1.0),
+        )
+    )
+
+    kinds = [type((r.header.parameters or {})["jitney_timing"]) for r in (number, flag, floating)]
+    assert [int, bool, float] == kinds
+
+
+def test_typed_contents_of_several_inputs_keep_their_places() -> None:
+    """Contents stand under the input they came with, also beside one that has none."""
+    inputs = [
+        {"name": "a", "datatype": "INT32", "shape": [1]},
+        {"name": "b", "datatype": "INT32", "shape": [1], "contents": {"int_contents": [5]}},
+    ]
+
+    request = decode(message(inputs=inputs, raw_input_contents=[]))
+
+    assert [b"", struct.pack("<i", 5)] == list(request.data)
+
+
+def test_parameters_are_kept() -> None:
+    """Custom parameters of every kind arrive; priority may be unsigned."""
+    request = decode(
+        message(
+            parameters={
+                "b": pb.InferParameter(bool_param=True),
+                "i": pb.InferParameter(int64_param=-1),
+                "s": pb.InferParameter(string_param="text"),
+                "d": pb.InferParameter(double_param=0.5),
+                "priority": pb.InferParameter(uint64_param=1),
+                "triton_enable_empty_final_response": pb.InferParameter(bool_param=True),
+            }
+        )
+    )
+
+    assert {
+        "b": True,
+        "i": -1,
+        "s": "text",
+        "d": 0.5,
+        "priority": 1,
+        "triton_enable_empty_final_response": True,
+    } == request.header.parameters
+
+
+X = {"name": "x", "datatype": "FP32", "shape": [2, 1]}
+REGION = pb.InferParameter(string_param="region")
+REFUSED: dict[str, tuple[Any, str]] = {
+    "typed beside raw": (
+        message(inputs=[X | {"contents": {"fp32_contents": [1.0]}}]),
+        "contents field must not be specified when using raw_input_contents for 'x' for model 'm'",
+    ),
+    "empty contents beside raw": (
+        message(inputs=[X | {"contents": {}}]),
+        "contents field must not be specified when using raw_input_contents for 'x' for model 'm'",
+    ),
+    "too few tensors": (
+        message(inputs=[X, X | {"name": "y"}]),
+        "unable to find data for input tensor 'y' for model 'm' in request.",
+    ),
+    "no tensors": (
+        message(raw_input_contents=[]),
+        "unable to find data for input tensor 'x' for model 'm' in request.",
+    ),
+    "too many tensors": (
+        message(raw_input_contents=[b"", b""]),
+        "raw_input_contents has 2 entries for the 1 inputs of a request for model 'm'",
+    ),
+    "no such datatype": (
+        message(inputs=[X | {"datatype": "FLOAT"}]),
+        "input 'x' for model 'm' has the datatype 'FLOAT'; known are "
+        + ", ".join(d.value for d in DataType),
+    ),
+    "65 inputs": (
+        message(inputs=[X] * 65),
+        "the request has 65 inputs, at most 64 are allowed",
+    ),
+    "65 outputs": (
+        message(outputs=[{"name": "y"}] * 65),
+        "the request has 65 requested outputs, at most 64 are allowed",
+    ),
+    "65 parameters": (
+        message(parameters={str(i): pb.InferParameter(bool_param=True) for i in range(65)}),
+        "the request has 65 parameters, at most 64 are allowed",
+    ),
+    "a long model name": (
+        message(model_name="m" * 129),
+        "the request has 129 characters in the model's name, at most 128 are allowed",
+    ),
+    "a long version": (
+        message(model_version="1" * 129),
+        "the request has 129 characters in the model's version, at most 128 are allowed",
+    ),
+    "a long input name": (
+        message(inputs=[X | {"name": "x" * 1000}]),
+        f"input '{'x' * 128}' for model 'm': at most 16 dimensions and 128 characters of name are "
+        "allowed",
+    ),
+    "a rank of 17": (
+        message(inputs=[X | {"shape": [1] * 17}]),
+        "input 'x' for model 'm': at most 16 dimensions and 128 characters of name are allowed",
+    ),
+    "a long output name": (
+        message(outputs=[{"name": "y" * 129}]),
+        f"requested output '{'y' * 128}': at most 128 characters of name are allowed",
+    ),
+    "a long parameter name": (
+        message(parameters={"p" * 129: pb.InferParameter(bool_param=True)}),
+        f"parameter '{'p' * 128}': at most 128 characters are allowed",
+    ),
+    "a parameter without a value": (
+        message(parameters={"p": pb.InferParameter()}),
+        "parameter 'p' must be a bool, an int64, a double or a string",
+    ),
+    "an unsigned parameter": (
+        message(parameters={"p": pb.InferParameter(uint64_param=1)}),
+        "parameter 'p' must be a bool, an int64, a double or a string",
+    ),
+    "a reserved parameter": (
+        message(parameters={"triton_grpc_error": pb.InferParameter(bool_param=True)}),
+        "parameter 'triton_grpc_error' is reserved",
+    ),
+}
+
+
+@pytest.mark.parametrize(("request_", "text"), REFUSED.values(), ids=REFUSED)
+def test_a_request_that_breaks_a_rule_is_refused(request_: Any, text: str) -> None:
+    """Every rule and cap of the protocol has its text."""
+    assert text == refusal(request_)
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        (
+            message(inputs=[X | {"parameters": {"shared_memory_region": REGION}}]),
+            "Client shared memory is disabled",
+        ),
+        (
+            message(outputs=[{"name": "y", "parameters": {"shared_memory_region": REGION}}]),
+            "Client shared memory is disabled",
+        ),
+        (
+            message(
+                outputs=[
+                    {"name": "y", "parameters": {"classification": pb.InferParameter(int64_param=1)}}
+                ]
+            ),
+            "the classification extension is not supported",
+        ),
+    ],
+)
+def test_what_is_not_offered_is_said_so(request_: Any, text: str) -> None:
+    """Extensions that this server does not have are NotSupported."""
+    assert text == refusal(request_, NotSupported)
+
+
+@pytest.mark.parametrize("head", [b"\x0a\x01\xff", b"\x2a\x02\x08\x01", b"\x05", b"\x00\x00"])
+def test_what_protobuf_refuses_is_refused(head: bytes) -> None:
+    """A name that is no UTF-8, or no message at all, is InvalidRequest."""
+    with pytest.raises(InvalidRequest):
+        Codec().decode(head + message().SerializeToString(), None)
+
+
+def test_an_id_must_be_text() -> None:
+    """An id that is not UTF-8 is refused, as protobuf would."""
+    with pytest.raises(InvalidRequest) as caught:
+        Codec().decode(b"\x1a\x01\xff" + message(id="").SerializeToString(), None)
+
+    assert "the request's id is not UTF-8" == str(caught.value)
+
+
+def test_20_000_mutations_are_decoded_or_refused() -> None:
+    """Wounded requests raise InvalidRequest or NotSupported and nothing else."""
+    plain = message(outputs=[{"name": "y"}])
+    plain.parameters["jitney_timing"].bool_param = True
+    corpus = (plain.SerializeToString(), typed_request([1.0, 2.0]).SerializeToString())
+    codec = Codec()
+    decoded = 0
+    for wounded in mutations(corpus, 20_000):
+        try:
+            codec.decode(wounded, None)
+        except (InvalidRequest, NotSupported):
+            continue
+        decoded += 1
+    assert 100 < decoded < 19_900
+
+
+# -- the bytes of a batch -----------------------------------------------------------------------
+
+
+def place(requests: Sequence[Request], rows: Sequence[int], **fields: Any) -> list[Placed]:
+    """Place requests one after the other."""
+    placed, first = [], 0
+    for request, count in zip(requests, rows, strict=True):
+        given: dict[str, Any] = {"order": (0,), "outputs": (0,)} | fields
+        placed.append(Placed(request, MODEL, first, count, **given))
+        first += count
+    return placed
+
+
+@pytest.mark.parametrize("row_bytes", [1, 4, 100_000])
+def test_rows_are_gathered_in_order(row_bytes: int) -> None:
+    """Small batches are joined and large ones copied piece by piece, to the same bytes."""
+    chance = random.Random(0)  # noqa: S311  # data, not a secret
+    rows = (1, 3, 2)
+    parts = [chance.randbytes(row_bytes * count) for count in rows]
+    codec = Codec()
+    requests = [decode(message(raw_input_contents=[part]), codec) for part in parts]
+    region = bytearray(6 * row_bytes)
+
+    codec.gather(place(requests, rows), [memoryview(region)])
+
+    assert b"".join(parts) == region
+
+
+def test_inputs_are_gathered_in_the_models_order() -> None:
+    """A caller may send its inputs in any order."""
+    inputs = [X | {"name": "b"}, X | {"name": "a"}]
+    request = decode(message(inputs=inputs, raw_input_contents=[b"b" * 8, b"a" * 8]))
+    regions = [bytearray(8), bytearray(8)]
+
+    Codec().gather(place([request], [2], order=(1, 0)), [memoryview(r) for r in regions])
+
+    assert [b"a" * 8, b"b" * 8] == regions
+
+
+def replies(
+    requests: Sequence[Request],
+    rows: Sequence[int],
+    outputs: Sequence[OutputTensor],
+    codec: Codec | None = None,
+    *,
+    batched: bool = True,
+    wanted: tuple[int, ...] = (0,),
+) -> list[Any]:
+    """Return the decoded replies of a batch."""
+    encoded = (codec or Codec()).reply(
+        place(requests, rows, outputs=wanted),
+        BatchOutputs(outputs, sum(rows), batched),
+        [TIMING] * len(requests),
+    )
+    return [pb.ModelInferResponse.FromString(reply) for reply in encoded]
+
+
+@pytest.mark.parametrize("datatype", [d for d in DataType if d.item_size])
+def test_every_caller_gets_its_rows(datatype: DataType) -> None:
+    """Outputs are cut by rows, with the shape, the model's version and the id of each request."""
+    codec = Codec()
+    requests = [
+        decode(message(id=name, inputs=[X | {"shape": [rows, 1]}]), codec)
+        for name, rows in (("a", 1), ("", 3), ("ü", 2))
+    ]
+    size = 3 * datatype.item_size
+    data = bytes(i % 251 for i in range(6 * size))
+    output = OutputTensor("y", datatype, (6, 3), memoryview(data), None)
+
+    got = replies(requests, (1, 3, 2), [output], codec)
+
+    first = 0
+    for reply, name, rows in zip(got, ("a", "", "ü"), (1, 3, 2), strict=True):
+        assert (
+            pb.ModelInferResponse(
+                model_name="m",
+                model_version="3",
+                id=name,
+                outputs=[{"name": "y", "datatype": datatype.value, "shape": [rows, 3]}],
+                raw_output_contents=[data[first * size : (first + rows) * size]],
+            )
+            == reply
+        )
+        first += rows
+
+
+def test_texts_are_cut_at_their_row_offsets() -> None:
+    """Rows of BYTES differ in length; each caller gets its own elements."""
+    rows = [texts(b"one"), texts(b""), texts(b"three", b"four")]
+    offsets = [0, 7, 11, 28]
+    data = memoryview(b"".join(rows))
+    requests = [
+        decode(message(id=name, inputs=[X | {"shape": [rows, 1]}]))
+        for name, rows in (("a", 1), ("b", 2))
+    ]
+
+    got = replies(
+        requests, (1, 2), [OutputTensor("t", DataType.BYTES, (3,), data, offsets)]
+    )
+
+    assert [[rows[0]], [rows[1] + rows[2]]] == [list(r.raw_output_contents) for r in got]
+    assert [[1], [2]] == [list(r.outputs[0].shape) for r in got]
+
+
+def test_without_batch_dimension_an_output_is_whole() -> None:
+    """The only request of such a batch gets all of it, with its shape as it is."""
+    output = OutputTensor("y", DataType.FP32, (2,), memoryview(b"12345678"), None)
+
+    [reply] = replies([decode(message())], (1,), [output], batched=False)
+
+    assert ([2], [b"12345678"]) == (
+        list(reply.outputs[0].shape),
+        list(reply.raw_output_contents),
+    )
+
+
+def test_only_the_outputs_asked_for_are_sent() -> None:
+    """Outputs and their bytes stand at the same index, and the others are left out."""
+    outputs = [
+        OutputTensor(name, DataType.UINT8, (2, 1), memoryview(data), None)
+        for name, data in (("a", b"aA"), ("b", b"bB"), ("c", b"cC"))
+    ]
+
+    [reply] = replies([decode(message())], (2,), outputs, wanted=(0, 2))
+
+    assert (["a", "c"], [b"aA", b"cC"]) == (
+        [output.name for output in reply.outputs],
+        list(reply.raw_output_contents),
+    )
+
+
+def test_reply_heads_are_remembered_by_what_they_say() -> None:
+    """The same header with another output shape or version gets another head."""
+    codec = Codec()
+    request = decode(message(), codec)
+    shapes = []
+    for width in (1, 2, 1):
+        output = OutputTensor("y", DataType.UINT8, (2, width), memoryview(bytes(2 * width)), None)
+        [reply] = replies([request], (2,), [output], codec)
+        shapes.append(list(reply.outputs[0].shape))
+
+    assert [[2, 1], [2, 2], [2, 1]] == shapes
+    assert 2 == len(codec._reply_heads)
+
+
+def test_timings_are_sent_on_request() -> None:
+    """jitney_timing = true adds the stages in seconds; anything else adds nothing."""
+    output = OutputTensor("y", DataType.UINT8, (2, 1), memoryview(b"ab"), None)
+    timed, not_timed, plain = (
+        decode(message(parameters=parameters))
+        for parameters in (
+            {"jitney_timing": pb.InferParameter(bool_param=True)},
+            {"jitney_timing": pb.InferParameter(int64_param=1)},
+            {},
+        )
+    )
+
+    got = [replies([request], (2,), [output])[0] for request in (timed, not_timed, plain)]
+
+    assert {
+        "jitney_queue_seconds": 0.5,
+        "jitney_compute_input_seconds": 0.25,
+        "jitney_compute_infer_seconds": 0.125,
+        "jitney_compute_output_seconds": 0.0625,
+        "jitney_total_seconds": 1.0,
+    } == {key: value.double_param for key, value in got[0].parameters.items()}
+    assert [0, 0] == [len(reply.parameters) for reply in got[1:]]
+    assert [b"ab"] == list(got[0].raw_output_contents)

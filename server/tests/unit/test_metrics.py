@@ -1,0 +1,208 @@
+"""What is counted is what happened, and prometheus_client reads it as its own."""
+
+from __future__ import annotations
+
+import urllib.request
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jitney.errors import InputRejected, InvalidRequest
+from jitney.execution.executor import Completion
+from jitney.scheduling.batch import Batch, Reason
+from jitney.telemetry.exposition import MetricsPage
+from jitney.telemetry.instruments import Counter, Histogram
+from jitney.telemetry.metrics import SECONDS, GaugeReading, Metrics
+from jitney.testing import make_entry, make_key
+from jitney.types import ModelRef, Timing
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import Counter as TheirCounter
+from prometheus_client import Histogram as TheirHistogram
+
+ECHO = ModelRef("echo", 1)
+
+
+def lines(registry: CollectorRegistry) -> list[str]:
+    """Return what a registry shows, without the moments of creation, which ours do not have."""
+    text = generate_latest(registry).decode()
+    return [line for line in text.splitlines() if "_created" not in line]
+
+
+def rendered(collector: object) -> list[str]:
+    """Return what prometheus_client shows of a collector."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)  # type: ignore[arg-type]  # anything that collects
+    return lines(registry)
+
+
+class One:
+    """A collector of one instrument."""
+
+    def __init__(self, instrument: Counter | Histogram) -> None:
+        self.instrument = instrument
+
+    def collect(self) -> list[object]:
+        """Return the instrument's family."""
+        return [self.instrument.collect()]
+
+
+@given(st.lists(st.floats(0, 100) | st.sampled_from(SECONDS), max_size=30))
+def test_a_histogram_is_rendered_as_prometheus_clients_own(values: list[float]) -> None:
+    """Buckets, count, sum and labels are to the letter what its instrument would show."""
+    theirs_registry = CollectorRegistry()
+    theirs = TheirHistogram(
+        "seconds", "Help.", ("model",), buckets=SECONDS, registry=theirs_registry
+    )
+    ours = Histogram("seconds", "Help.", ("model",), SECONDS)
+    theirs.labels("a")
+    cell = ours.cell(("a",))
+
+    for value in values:
+        theirs.labels("a").observe(value)
+        cell.observe(value)
+
+    assert lines(theirs_registry) == rendered(One(ours))
+    assert len(values) == cell.count
+
+
+def test_a_counter_is_rendered_as_prometheus_clients_own() -> None:
+    """Values and labels are to the letter what its instrument would show."""
+    registry = CollectorRegistry()
+    theirs = TheirCounter("calls", "Help.", ("model", "code"), registry=registry)
+    ours = Counter("calls", "Help.", ("model", "code"))
+
+    for labels, amount in ((("a", "OK"), 1), (("a", "OK"), 2), (('q"\\\n', "ü"), 0.5)):
+        theirs.labels(*labels).inc(amount)
+        ours.add(labels, amount)
+
+    assert lines(registry) == rendered(One(ours))
+    assert (3, 0) == (ours.value(("a", "OK")), ours.value(("b", "OK")))
+
+
+def test_observing_many_times_is_observing_often() -> None:
+    """A batch's stage is counted for each of its requests in one step."""
+    one, many = (Histogram("s", "Help.", (), (1.0, 2.0)) for _ in range(2))
+
+    one.cell(()).observe(1.5, 3)
+    for _ in range(3):
+        many.cell(()).observe(1.5)
+
+    assert rendered(One(many)) == rendered(One(one))
+
+
+def batch_of(*rows: int, device: str = "d0", reason: Reason = Reason.IDLE) -> Batch:
+    """Return a batch of entries with the rows, answered within 1, 2, 3 … seconds."""
+    key = make_key(max_rows=8)
+    entries = [make_entry(key, rows=n) for n in rows]
+    for i, entry in enumerate(entries):
+        entry.timing = Timing(0.5, 0.25, 0.5, 0.125, i + 1.0)
+    return Batch(key, entries, sum(rows), reason, device, 0.0)
+
+
+DONE = Completion(None, None, 10.0, 10.25, 10.75, 10.875)
+
+
+def test_a_batch_counts_for_each_of_its_requests() -> None:
+    """Requests, rows, batches, stages and busy seconds add up as the protocol's statistics do."""
+    metrics = Metrics()
+    batch = batch_of(1, 2)
+    metrics.batch_started(batch)
+
+    metrics.batch_done(batch, DONE)
+
+    figures = metrics.figures(ECHO)
+    assert (2, 3.0, 2, 1.0) == (
+        figures.total.count,
+        figures.total.sum,
+        figures.queue.count,
+        figures.queue.sum,
+    )
+    assert (3, 1, 0.5, 1.0, 0.25) == (
+        figures.rows,
+        figures.batches,
+        figures.compute_input,
+        figures.compute_infer,
+        figures.compute_output,
+    )
+    by_rows = figures.by_rows[3]
+    assert (1, 0.25, 0.5, 0.125) == (
+        by_rows.count,
+        by_rows.compute_input,
+        by_rows.compute_infer,
+        by_rows.compute_output,
+    )
+    assert {"d0": 0.875} == metrics.busy_seconds()
+
+
+def test_who_was_not_answered_is_not_counted_as_answered() -> None:
+    """Entries of a batch that were cancelled have no timing, and only their batch counts."""
+    metrics = Metrics()
+    batch = batch_of(1, 1)
+    batch.entries[0].timing = None
+
+    metrics.batch_done(batch, DONE)
+
+    assert (1, 2) == (metrics.figures(ECHO).total.count, metrics.figures(ECHO).rows)
+
+
+def test_the_page_shows_the_numbers_that_were_told() -> None:
+    """Every event is one sample under the name and labels that dashboards use."""
+    metrics = Metrics()
+    for batch in (batch_of(1, 1), batch_of(8, reason=Reason.FULL)):
+        metrics.batch_started(batch)
+        metrics.batch_done(batch, DONE)
+    metrics.batch_failed(batch_of(1), InputRejected("x"))
+    metrics.request_ended(ECHO, "ModelInfer", "OK")
+    metrics.request_ended(None, "ModelInfer", "NOT_FOUND")
+    metrics.request_refused(None, InvalidRequest("x"))
+    metrics.request_refused(ECHO, InvalidRequest("x"))
+    metrics.request_failed(make_entry(), InputRejected("x"), 1.5)
+    metrics.cancelled(ECHO, "queued")
+    metrics.add_gauge(GaugeReading("jitney_up", "Help.", ("device",), lambda: [(("d0",), 1)]))
+
+    model = 'model="echo",'
+    expected = {
+        f'jitney_batches_total{{device="d0",{model}reason="idle",version="1"}} 1.0',
+        f'jitney_batches_total{{device="d0",{model}reason="full",version="1"}} 1.0',
+        f'jitney_failed_batches_total{{device="d0",{model}reason="MODEL_ERROR",version="1"}} 1.0',
+        f'jitney_requests_total{{code="OK",method="ModelInfer",{model}version="1"}} 1.0',
+        'jitney_requests_total{code="NOT_FOUND",method="ModelInfer",model="_unknown",version=""} 1.0',
+        'jitney_rejected_total{model="_unknown",reason="BAD_INPUT",version=""} 1.0',
+        f'jitney_rejected_total{{{model}reason="BAD_INPUT",version="1"}} 1.0',
+        f'jitney_rejected_total{{{model}reason="MODEL_ERROR",version="1"}} 1.0',
+        f'jitney_cancelled_total{{{model}stage="queued",version="1"}} 1.0',
+        f'jitney_device_busy_seconds_total{{device="d0",{model}version="1"}} 1.75',
+        f'jitney_batch_rows_sum{{{model}version="1"}} 10.0',
+        f'jitney_batch_fill_ratio_sum{{{model}version="1"}} 1.25',
+        f'jitney_request_duration_seconds_count{{{model}version="1"}} 3.0',
+        f'jitney_compute_infer_duration_seconds_count{{device="d0",{model}version="1"}} 3.0',
+        'jitney_up{device="d0"} 1.0',
+    }
+    assert set() == expected - set(rendered(metrics))
+    assert 3 == metrics.figures(ECHO).fail_count
+
+
+def test_every_metric_has_help_and_a_name_of_ours() -> None:
+    """No name is used twice, each begins with jitney_ and says what it is."""
+    families = list(Metrics().collect())
+
+    names = [family.name for family in families]
+    assert len(names) == len(set(names))
+    assert all(name.startswith("jitney_") for name in names)
+    assert all(family.documentation.endswith(".") for family in families)
+
+
+def test_the_page_is_served_on_a_free_port() -> None:
+    """Port 0 takes a free one; after close nobody answers there."""
+    metrics = Metrics()
+    metrics.request_ended(ECHO, "ModelInfer", "OK")
+    page = MetricsPage(metrics, "127.0.0.1", 0)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics") as reply:
+            text = reply.read().decode()
+    finally:
+        page.close()
+
+    assert 'jitney_requests_total{code="OK",method="ModelInfer",model="echo",version="1"} 1.0' in text
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics")

@@ -1,0 +1,137 @@
+"""Every error has its status, and what goes with it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NoReturn
+
+import grpc
+import pytest
+from jitney import errors
+from jitney.execution.wire import WireError
+from jitney.transport.status import CODES, MAX_TEXT, abort, code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Code = grpc.StatusCode
+
+
+class Aborted(Exception):  # noqa: N818  # gRPC's own name for it
+    """What a context raises."""
+
+
+class FakeContext:
+    """A call that remembers how it was aborted."""
+
+    def __init__(self) -> None:
+        self.ended: tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]] | None = None
+
+    def time_remaining(self) -> float | None:
+        """Return that there is no deadline."""
+        return None
+
+    async def abort(
+        self,
+        code: grpc.StatusCode,
+        details: str,
+        trailing_metadata: tuple[tuple[str, str], ...] = (),
+    ) -> NoReturn:
+        """Remember and raise."""
+        self.ended = (code, details, trailing_metadata)
+        raise Aborted
+
+
+def aborted(error: errors.JitneyError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
+    """Return the code, the text and the metadata with which a call ends."""
+    context = FakeContext()
+    with pytest.raises(Aborted):
+        asyncio.run(abort(context, error))
+    assert context.ended is not None
+    code, details, metadata = context.ended
+    return code, details, dict(metadata)
+
+
+def subclasses(kind: type[errors.JitneyError]) -> Iterator[type[errors.JitneyError]]:
+    """Yield every error below ``kind``."""
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
+def test_the_table_covers_the_taxonomy() -> None:
+    """Every error of jitney.errors has a code of its own, so that none gets one by accident."""
+    taxonomy = {getattr(errors, name) for name in errors.__all__}
+
+    assert taxonomy == set(CODES)
+
+
+def test_an_error_of_another_module_gets_the_code_of_its_base() -> None:
+    """Errors that are not told to callers, such as a broken worker's, are INTERNAL."""
+    others = {kind for kind in subclasses(errors.JitneyError) if kind not in CODES}
+
+    assert WireError in others
+    assert Code.INTERNAL is code_of(WireError("x"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InvalidRequest(), Code.INVALID_ARGUMENT),
+        (errors.BatchTooLarge(), Code.INVALID_ARGUMENT),
+        (errors.InputRejected(), Code.INVALID_ARGUMENT),
+        (errors.ModelNotFound(), Code.NOT_FOUND),
+        (errors.ModelNotReady(), Code.UNAVAILABLE),
+        (errors.Draining(), Code.UNAVAILABLE),
+        (errors.WorkerLost(), Code.UNAVAILABLE),
+        (errors.ModelLoadFailed(), Code.FAILED_PRECONDITION),
+        (errors.Overloaded("full"), Code.RESOURCE_EXHAUSTED),
+        (errors.OutOfDeviceMemory(), Code.RESOURCE_EXHAUSTED),
+        (errors.OutputTooLarge(), Code.RESOURCE_EXHAUSTED),
+        (errors.DeadlineExpired(), Code.DEADLINE_EXCEEDED),
+        (errors.InferenceFailed(), Code.INTERNAL),
+        (errors.NotSupported(), Code.UNIMPLEMENTED),
+        (errors.JitneyError(), Code.INTERNAL),
+    ],
+)
+def test_errors_have_the_codes_of_the_protocol(
+    error: errors.JitneyError, code: grpc.StatusCode
+) -> None:
+    """The codes are those that clients of the protocol act on."""
+    assert code is code_of(error)
+
+
+def test_every_status_says_its_reason() -> None:
+    """The machine-readable reason travels beside the text, that of the instance if it has one."""
+    error = errors.Overloaded("too much", reason="BYTE_BUDGET", retry_after=0.25)
+
+    assert (
+        Code.RESOURCE_EXHAUSTED,
+        "too much",
+        {"jitney-reason": "BYTE_BUDGET", "grpc-retry-pushback-ms": "250"},
+    ) == aborted(error)
+
+
+@pytest.mark.parametrize("kind", [errors.ModelNotReady, errors.WorkerLost])
+def test_what_passes_soon_asks_for_a_short_wait(kind: type[errors.JitneyError]) -> None:
+    """A retrying client waits out a restart instead of spending its attempts on it."""
+    assert "200" == aborted(kind("soon"))[2]["grpc-retry-pushback-ms"]
+
+
+@pytest.mark.parametrize("kind", [errors.InvalidRequest, errors.Draining, errors.ModelLoadFailed])
+def test_what_does_not_pass_asks_for_nothing(kind: type[errors.JitneyError]) -> None:
+    """An error that waiting does not mend, or that another replica mends at once, has no advice."""
+    assert {"jitney-reason"} == set(aborted(kind("no"))[2])
+
+
+@pytest.mark.parametrize("character", ["a", "%", "ü", "\n", "\U0001f68c"])
+def test_a_text_fits_into_what_clients_accept(character: str) -> None:
+    """However it is encoded, a text has at most MAX_TEXT bytes on the wire; a short one is whole."""
+    _, text, _ = aborted(errors.InvalidRequest(character * 10_000))
+
+    size = sum(
+        1 if " " <= c <= "~" and c != "%" else 3 * len(c.encode()) for c in text
+    )
+    assert MAX_TEXT - 12 < size <= MAX_TEXT + 3
+    assert text.endswith("...")
+    assert character * 10 == aborted(errors.InvalidRequest(character * 10))[1]
