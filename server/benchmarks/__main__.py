@@ -11,11 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from benchmarks import correctness, machine, suite
+from benchmarks import correctness, machine, models, suite
 from benchmarks.comparison import Effort
 from benchmarks.process import BenchmarkError
 from benchmarks.profiling import profile
 from benchmarks.stage import Stage
+from benchmarks.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.names or [*SPEED, CORRECTNESS]
     if names[0] == "profile":
         with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), effort) as stage:
-            print(profile(stage, native=options.native, kind=options.callers))
+            print(profile(stage, options.callers, native=options.native))
         return 0
     if unknown := set(names) - {*SPEED, CORRECTNESS}:
         print(f"no benchmark {min(unknown)!r}; there are {', '.join([*SPEED, CORRECTNESS])}")
@@ -58,12 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(missed)
 
 
-def _run(
-    name: str, stage: Stage, facts: dict[str, object], options: argparse.Namespace
-) -> bool:
+def _run(name: str, stage: Stage, facts: dict[str, object], options: argparse.Namespace) -> bool:
     if name == CORRECTNESS:
-        server = stage.server(correctness.build(stage.folder / "repository"))
-        traffic = correctness.Traffic(count=options.count, seed=options.seed)
+        server = stage.server(models.build_identities(stage.folder / "repository"))
+        traffic = Traffic(count=options.count, seed=options.seed)
         outcome = asyncio.run(correctness.run(server.address, server.metrics_url, traffic))
         text, document, missed = outcome.to_text(), outcome.to_json(), bool(outcome.problems)
     else:
@@ -80,8 +79,8 @@ def _run(
 
 def _heading(facts: dict[str, object]) -> str:
     machine_facts, versions = facts["machine"], facts["versions"]
-    assert isinstance(machine_facts, dict)  # noqa: S101  # machine.describe
-    assert isinstance(versions, dict)  # noqa: S101  # machine.describe
+    assert isinstance(machine_facts, dict)  # machine.describe
+    assert isinstance(versions, dict)  # machine.describe
     words = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"{machine_facts['cpu']}, {machine_facts['cores']} cores, "
@@ -97,7 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each round")
     parser.add_argument("--count", type=int, default=COUNT, help="requests of correctness")
     parser.add_argument("--seed", type=int, default=7, help="of correctness")
-    parser.add_argument("--native", action="store_true", help="profile native frames, too")
+    parser.add_argument(
+        "--native",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="native frames in profile: gRPC's own and the system calls",
+    )
     parser.add_argument(
         "--callers", choices=tuple(suite.KINDS), default=suite.AIO, help="callers of profile"
     )

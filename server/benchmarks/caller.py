@@ -18,13 +18,16 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 import uvloop
 
 from benchmarks.http2 import Http2Connection
 from benchmarks.workload import INFER, Checker, Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GRACE: Final = 30.0
 """Seconds that the last calls of a round may take."""
@@ -141,7 +144,8 @@ def main() -> None:
     """Run the rounds that standard input asks for."""
     parser = argparse.ArgumentParser(description="Call a server in a closed loop.")
     parser.add_argument("--kind", choices=("aio", "h2"), default="aio")
-    make = {"aio": AioCallers, "h2": Http2Callers}[parser.parse_args().kind]
+    kinds: dict[str, Callable[[str, int], Callers]] = {"aio": AioCallers, "h2": Http2Callers}
+    make = kinds[parser.parse_args().kind]
     callers: dict[tuple[str, int], Callers] = {}
     workloads: dict[str, Workload] = {}
     gc.freeze()

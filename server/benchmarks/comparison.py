@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from benchmarks.process import Round
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from benchmarks.process import CallerProcess, EchoProcess, ServerProcess
 
@@ -103,8 +103,13 @@ class Report:
             lines.append(f"{'':{width}}  " + "  ".join(f"{text:>10}" for text in HEADINGS))
         for label, rounds in self.rounds.items():
             m = median_of(rounds)
-            cells = (f"{m.rate:,.0f}", f"{m.p50_ms:.3f}", f"{m.p99_ms:.3f}")
-            cells += (f"{m.cpu_ms:.3f}", f"{m.caller_busy:.0%}")
+            cells = (
+                f"{m.rate:,.0f}",
+                f"{m.p50_ms:.3f}",
+                f"{m.p99_ms:.3f}",
+                f"{m.cpu_ms:.3f}",
+                f"{m.caller_busy:.0%}",
+            )
             padded = (f"{c:>{max(10, len(h))}}" for c, h in zip(cells, HEADINGS, strict=True))
             lines.append(f"{label:{width}}  " + "  ".join(padded))
         lines.append("")
@@ -113,6 +118,8 @@ class Report:
             if ratio.bar is not None:
                 sign = "at most" if ratio.at_most else "at least"
                 text += f"  bar: {sign} {ratio.bar:g}: {ratio.verdict}"
+                if ratio.low < ratio.bar < ratio.high:
+                    text += ", but rounds lie on both sides of it"
             lines.append(text)
         return "\n".join(lines) + "\n"
 
@@ -141,14 +148,14 @@ def alternate(
     return rounds
 
 
-def ratio_of(  # noqa: PLR0913  # a ratio has two sides, and a bar has a direction
+def ratio_of(  # a ratio has two sides, and a bar has a direction
     name: str,
     rounds: Mapping[str, Sequence[Round]],
     over: str,
     under: str,
+    *,
     figure: Figure = "rate",
     bar: float | None = None,
-    *,
     at_most: bool = False,
 ) -> Ratio:
     """Return the ratio of a figure of two sides, round by round."""

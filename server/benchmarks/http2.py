@@ -43,10 +43,10 @@ class Ledger(Protocol):
     until: float
 
     def answered(self, which: int, began: float, reply: bytes) -> None:
-        """A reply came."""
+        """Count a reply."""
 
     def lost(self, why: str) -> None:
-        """A call or the whole connection failed."""
+        """Count a call that failed, or a whole connection."""
 
 
 class _Call(NamedTuple):
@@ -77,9 +77,7 @@ class Http2Connection(asyncio.Protocol):
         self._ledger: Ledger | None = None
         self._idle: asyncio.Future[None] | None = None
 
-    async def run(
-        self, requests: Sequence[bytes], places: Iterable[int], ledger: Ledger
-    ) -> None:
+    async def run(self, requests: Sequence[bytes], places: Iterable[int], ledger: Ledger) -> None:
         """Keep one call per place going until ``ledger.until``; place ``i`` sends request ``i``."""
         loop = asyncio.get_running_loop()
         if self._transport is None:
@@ -141,14 +139,10 @@ class Http2Connection(asyncio.Protocol):
             waiting, self._blocked = self._blocked, []
             for which in waiting:
                 self._send(which)
-        elif kind == SETTINGS and not flags & ACK:
-            self._out.append(_frame(SETTINGS, ACK, 0))
-        elif kind == PING and not flags & ACK:
-            self._out.append(_frame(PING, ACK, 0, payload))
-        elif kind == RESET:
-            self._fail("a call was reset")
-        elif kind == GOAWAY:
-            self._fail("the server is going away")
+        elif kind in (SETTINGS, PING) and not flags & ACK:
+            self._out.append(_frame(kind, ACK, 0, payload if kind == PING else b""))
+        elif kind in (RESET, GOAWAY):
+            self._fail("the server reset a call" if kind == RESET else "the server goes away")
         if flags & END_STREAM and kind in (DATA, HEADERS):
             call = self._calls.pop(stream, None)
             if call is not None:  # else the round has failed already
@@ -156,7 +150,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _ended(self, call: _Call) -> None:
         ledger = self._ledger
-        assert ledger is not None  # noqa: S101  # nothing is sent outside a run
+        assert ledger is not None  # nothing is sent outside a run
         body = call.body[0] if len(call.body) == 1 else b"".join(call.body)
         if body:
             ledger.answered(call.which, call.began, body[MESSAGE_PREFIX:])

@@ -135,7 +135,7 @@ def _program(name: str) -> torch.jit.ScriptModule:
     return program.eval()
 
 
-def _answer(program: torch.jit.ScriptModule, *arrays: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def _answer(program: torch.jit.ScriptModule, *arrays: np.ndarray) -> bytes:
     with torch.inference_mode():
         answer: torch.Tensor = program(*map(torch.from_numpy, arrays))
     return answer.numpy().astype("<f4").tobytes()

@@ -52,7 +52,7 @@ class _Process:
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self._log = log
         with log.open("wb") as stderr:
-            self._process = subprocess.Popen(  # noqa: S603  # our own modules
+            self._process = subprocess.Popen(  # our own modules
                 [sys.executable, *command],
                 cwd=SERVER_FOLDER,
                 stdin=subprocess.PIPE,
@@ -60,8 +60,8 @@ class _Process:
                 stderr=stderr,
                 text=True,
             )
-        assert self._process.stdin is not None  # noqa: S101  # PIPE
-        assert self._process.stdout is not None  # noqa: S101  # PIPE
+        assert self._process.stdin is not None  # PIPE
+        assert self._process.stdout is not None  # PIPE
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
 
     @property
@@ -148,9 +148,7 @@ class CallerProcess(_Process):
     def __init__(self, log: Path, kind: str = "aio") -> None:
         super().__init__(["-m", "benchmarks.caller", "--kind", kind], log)
 
-    def run(
-        self, server: _Process, address: str, workload: Path, **shape: float
-    ) -> Round:
+    def run(self, server: _Process, address: str, workload: Path, **shape: float) -> Round:
         """Call ``address`` for a round and return what was seen.
 
         :param server: whose CPU time is counted.

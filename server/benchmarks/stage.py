@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from benchmarks.comparison import Effort
 from benchmarks.process import CallerProcess, EchoProcess, ServerProcess
 from benchmarks.workload import INFER, Workload
 
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
+
+    from benchmarks.comparison import Effort
 
 __all__ = ["Stage"]
 
@@ -31,6 +32,7 @@ class Stage(contextlib.ExitStack):
         self._made = 0
 
     def __enter__(self) -> Self:
+        """Return the stage."""
         super().__enter__()
         return self
 

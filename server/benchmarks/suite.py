@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import models
 from benchmarks.comparison import Report, Shape, Side, alternate, ratio_of
-from benchmarks.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from benchmarks.comparison import Round
-    from benchmarks.process import ServerProcess
+    from benchmarks.process import Round, ServerProcess
     from benchmarks.stage import Stage
+    from benchmarks.workload import Workload
 
 __all__ = ["MANY", "batching", "large", "latency", "transport"]
 
@@ -38,7 +37,7 @@ MINILM_BAR: Final = 1.5
 
 
 def transport(stage: Stage) -> Report:
-    """The whole server with a model that does nothing, over a bare echo of the same messages."""
+    """Compare the whole server with a model that does nothing, and a bare echo of its messages."""
     title = "requests/s of the whole server over a bare grpc.aio echo of the same messages"
     report = _report("transport", title, MANY, f"identity, FP32 [1, {ELEMENTS}]")
     workload = models.identity(MANY.concurrency, ELEMENTS)
@@ -51,14 +50,14 @@ def transport(stage: Stage) -> Report:
             # The bar is for what users have; prepared callers show the servers alone.
             bar = TRANSPORT_BAR if (kind, loop) == (AIO, "uvloop") else None
             name = f"requests/s over echo on {loop}, {words}"
-            report.ratios.append(ratio_of(name, rounds, JITNEY, _echo(loop), "rate", bar))
+            report.ratios.append(ratio_of(name, rounds, JITNEY, _echo(loop), bar=bar))
         name = f"server CPU per request over echo on uvloop, {words}"
-        report.ratios.append(ratio_of(name, rounds, JITNEY, _echo("uvloop"), "cpu_ms"))
+        report.ratios.append(ratio_of(name, rounds, JITNEY, _echo("uvloop"), figure="cpu_ms"))
     return report
 
 
 def latency(stage: Stage) -> Report:
-    """One caller of a small model, over a bare echo of the same messages."""
+    """Compare one caller of a small model and of a bare echo of the same messages."""
     title = "p50 of one caller over a bare grpc.aio echo of the same messages"
     report = _report("latency", title, ONE, "digits, FP32 [1, 1, 8, 8]")
     workload = models.digits(16)
@@ -70,44 +69,46 @@ def latency(stage: Stage) -> Report:
         for loop in LOOPS:
             bar = LATENCY_BAR if (kind, loop) == (AIO, "uvloop") else None
             name = f"p50 over echo on {loop}, {words}"
-            ratio = ratio_of(name, rounds, JITNEY, _echo(loop), "p50_ms", bar, at_most=True)
+            ratio = ratio_of(
+                name, rounds, JITNEY, _echo(loop), figure="p50_ms", bar=bar, at_most=True
+            )
             report.ratios.append(ratio)
     return report
 
 
 def batching(stage: Stage) -> Report:
-    """Two real models, over copies of them on the same server whose batches have one row."""
+    """Compare real models and copies on the same server whose batches have one row."""
     title = "requests/s over the same model on the same server with max_batch_size = 1"
     report = _report("batching", title, MANY, "digits; minilm")
     repository = models.copy_samples(stage.folder / "repository", ["digits", "minilm"])
     server = stage.server(repository)
     callers = stage.callers(AIO)
 
-    def compare(label: str, batched: Workload, unbatched: Workload, bar: float | None) -> None:
+    def compare(label: str, loads: Sequence[Workload], bar: float | None) -> None:
+        labels = ("batched", "one by one")
         sides = [
-            Side("batched", server, stage.write(batched)),
-            Side("one by one", server, stage.write(unbatched)),
+            Side(words, server, stage.write(load))
+            for words, load in zip(labels, loads, strict=True)
         ]
         rounds = alternate(callers, sides, MANY, stage.effort)
         _note(report, rounds, label)
         report.ratios.append(
-            ratio_of(f"requests/s, {label}", rounds, "batched", "one by one", "rate", bar)
+            ratio_of(f"requests/s, {label}", rounds, "batched", "one by one", bar=bar)
         )
 
-    pair = (models.digits(MANY.concurrency, name) for name in _copies("digits"))
-    compare("digits", *pair, DIGITS_BAR)
+    count = MANY.concurrency
+    compare("digits", [models.digits(count, name) for name in _copies("digits")], DIGITS_BAR)
     for words, (shortest, longest) in MINILM_LENGTHS.items():
-        count = MANY.concurrency
-        pair = (models.minilm(count, shortest, longest, name) for name in _copies("minilm"))
-        compare(f"minilm, {words}", *pair, MINILM_BAR if shortest == longest else None)
+        loads = [models.minilm(count, shortest, longest, name) for name in _copies("minilm")]
+        compare(f"minilm, {words}", loads, MINILM_BAR if shortest == longest else None)
     return report
 
 
 def large(stage: Stage) -> Report:
-    """8 MiB in and out, over a bare echo of the same messages."""
+    """Compare 8 MiB in and out of the server and of a bare echo of the same messages."""
     title = "bytes/s of 8 MiB in and out over a bare grpc.aio echo of the same messages"
     report = _report("large", title, FEW, f"identity, FP32 [1, {LARGE_ELEMENTS}]")
-    report.facts["concurrency"] = [ONE.concurrency, FEW.concurrency]
+    report.facts |= {"concurrency": [1, 4], "connections": [1, 4]}
     workload = models.identity(1, LARGE_ELEMENTS)
     server = stage.server(models.build_identities(stage.folder / "repository"))
     sides = _with_echoes(stage, server, workload, ["uvloop"])
@@ -117,9 +118,7 @@ def large(stage: Stage) -> Report:
         rounds = alternate(callers, sides, shape, stage.effort)
         _note(report, rounds, words)
         name = f"bytes/s over echo on uvloop, {words}"
-        report.ratios.append(
-            ratio_of(name, rounds, JITNEY, _echo("uvloop"), "rate", LARGE_BAR)
-        )
+        report.ratios.append(ratio_of(name, rounds, JITNEY, _echo("uvloop"), bar=LARGE_BAR))
     return report
 
 
@@ -133,9 +132,8 @@ def _with_echoes(
 ) -> list[Side]:
     sides = [Side(JITNEY, server, stage.write(workload))]
     answers = stage.write(workload.echoed(stage.answer(server, workload)))
-    for loop in loops:
-        sides.append(Side(_echo(loop), stage.echo(server, workload, loop), answers))
-    return sides
+    echoes = ((loop, stage.echo(server, workload, loop)) for loop in loops)
+    return sides + [Side(_echo(loop), echo, answers) for loop, echo in echoes]
 
 
 def _echo(loop: str) -> str:

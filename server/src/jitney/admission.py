@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from jitney.errors import Draining, Overloaded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jitney.config import LimitSettings
 
 __all__ = ["Admission", "AdmissionStatistics"]
@@ -25,11 +27,12 @@ class Admission:
     Invariant: ``requests`` and ``nbytes`` are 0 when nothing is in flight.
     """
 
-    __slots__ = ("_limits", "draining", "nbytes", "requests")
+    __slots__ = ("_limits", "_on_idle", "draining", "nbytes", "requests")
 
     def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits
         self.draining = False
+        self._on_idle: Callable[[], None] | None = None
         self.requests = 0
         self.nbytes = 0
 
@@ -58,6 +61,15 @@ class Admission:
         """Let go of a request that was admitted."""
         self.requests -= 1
         self.nbytes -= nbytes
+        if self.draining and not self.requests and self._on_idle is not None:
+            self._on_idle()
+
+    def drain(self, on_idle: Callable[[], None]) -> None:
+        """Refuse everything from now on; call back when nothing is in flight any more."""
+        self.draining = True
+        self._on_idle = on_idle
+        if not self.requests:
+            on_idle()
 
     def statistics(self) -> AdmissionStatistics:
         """Return the current figures."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import platform
@@ -42,6 +43,8 @@ __all__ = ["Server", "serve"]
 log = logging.getLogger(__name__)
 
 WORKER_STOP_TIMEOUT: Final = 5.0
+REPLY_GRACE: Final = 0.5
+"""Seconds that replies may take to leave once the last one is made."""
 MIN_SWITCH_INTERVAL: Final = 5e-4
 """Seconds after which a thread that runs Python lets another one run. At the default of 5 ms, a
 scrape of the metrics page would delay the event loop by that much."""
@@ -128,6 +131,7 @@ class Server:
         :raises ConfigError: when a setting turns out to be impossible.
         """
         settings = self.settings
+        self.repository.find()  # before anything slow: a wrong folder is the commonest mistake
         if settings.telemetry.metrics:
             self._open_page()
         self._say("starting a worker per device (it imports torch, which takes a few seconds)")
@@ -146,6 +150,8 @@ class Server:
         await self.grpc.start()
         self.overview.serving = True
         self.health.refresh()
+        # What exists now stays: the collector need not walk it again and again.
+        gc.freeze()
 
     def ensure_a_device(self) -> None:
         """Do nothing while there is a device that may come back.
@@ -192,14 +198,17 @@ class Server:
         self.overview.serving = False
         await self.health.stop()
         await _either(forced, server.drain_delay)
-        self.admission.draining = True
+        idle = asyncio.Event()
+        self.admission.drain(idle.set)
         self.scheduler.drain()
-        ended = asyncio.ensure_future(self.grpc.stop(server.drain_timeout_seconds))
-        force = asyncio.ensure_future(forced.wait())
-        await asyncio.wait((ended, force), return_when=asyncio.FIRST_COMPLETED)
-        force.cancel()
-        if not ended.done():
-            await self.grpc.stop(0)
+        closing = asyncio.ensure_future(self.grpc.stop(server.drain_timeout_seconds))
+        # What was accepted decides, not what is connected: health watchers never end by themselves.
+        waits = [asyncio.ensure_future(event.wait()) for event in (idle, forced)]
+        await asyncio.wait((closing, *waits), return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await self.grpc.stop(0 if forced.is_set() else REPLY_GRACE)
+        await closing
         if left := self.scheduler.refuse_rest():
             log.warning("%d requests were refused at the end of the drain", left)
         self.pulse.stop()

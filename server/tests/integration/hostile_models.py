@@ -1,7 +1,7 @@
 """Models that are broken or mean harm, each with what the server has to say about it."""
 
 # The models are what authors write, not what this project does.
-# ruff: noqa: D102, EM101, TRY003
+# ruff: noqa: EM101, TRY003
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ shape = ["N", "?"]
 """
 
 REASONS: Final = {
+    "a b": "not a model's name",
     "bad_golden": "golden sample 0: output 'y' differs by 1 from what the author got",
     "bad_toml": "model.toml: not TOML: ",
-    "bomb": "unpacks to ",
+    "bomb": "the file is built to do harm",
     "crash_at_load": "the worker process ended while it loaded the model",
-    "cut": "cut short",
-    "eager": "a program: this is no TorchScript file",
-    "empty": "",
-    "flipped_code": "",
-    "flipped_weight": "",
-    "leads_out": "leads out of the model repository",
-    "link_out": "leads out of the model repository",
-    "no_file": "model.pt: ",
-    "no_signature": SKELETON,
-    "no_versions": "no version found",
-    "raises": "the model raised on made-up inputs: ",
-    "raises_at_load": "not today",
-    "text": "",
-    "too_many_inputs": "",
-    "wrong_type": "output 'y'",
-    "wrong_shape": "output 'y'",
-    "a b": "not a model's name",
-    "\\xfc": "not a model's name",
+    "cut": "the file was cut short, copy it again",
+    "eager": "it lacks a program: this is no TorchScript file",
+    "empty": "not a model file: expected an archive as torch.jit.save writes it",
+    "flipped_code": "code/__torch__/hostile_models.py: cannot be unpacked",
+    "flipped_weight": "data/0: cannot be unpacked; the file was cut short or changed",
+    "leads_out": "leads out of the model repository, and is not followed",
+    "link_out": "model.pt: leads out of the model repository, and is not followed",
     "m" * 129: "not a model's name",
+    "no_file": "model.pt: there is no such file",
+    "no_signature": SKELETON,
+    "no_versions": "no version found: put the model at <name>/<number>/model.pt",
+    "raises": "the model raised on made-up inputs: ValueError: never",
+    "raises_at_load": "torch cannot read the file (ValueError: not today)",
+    "text": "not a model file: expected an archive as torch.jit.save writes it",
+    "too_many_inputs": "the signature has 2 inputs, x, z; the model is forward(x: Tensor)",
+    "wrong_shape": "output 'y': expected FP32 [1, 4], the model returned float32 [1, 3]",
+    "wrong_type": "output 'y': expected FP32 [1, 4], the model returned float64 [1, 4]",
+    "\\xfc": "not a model's name",
 }
 """A part of the reason why each of them is not served."""
 

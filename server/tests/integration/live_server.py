@@ -94,7 +94,7 @@ class LiveServer:
         self._reader.start()
         if not self._up.wait(START_TIMEOUT) or UP not in self.lines:
             self.process.kill()
-            self.process.wait()
+            self._reap()
             msg = f"the server did not come up:\n{self.output()}\n{log.read_text()}"
             raise AssertionError(msg)
         self.address = self._find(r"^gRPC +(\S+)")
@@ -121,7 +121,10 @@ class LiveServer:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait()
+        self._reap()
+
+    def _reap(self) -> None:
+        self.process.wait()
         self._reader.join()
         assert self.process.stdout is not None
         self.process.stdout.close()

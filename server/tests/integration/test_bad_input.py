@@ -175,7 +175,9 @@ def tensors() -> Iterator[Case]:
     )
     yield Case(
         "different lengths",
-        infer_request("joined", [("a", "FP32", [1, 2], bytes(8)), ("b", "FP32", [1, 3], bytes(12))]),
+        infer_request(
+            "joined", [("a", "FP32", [1, 2], bytes(8)), ("b", "FP32", [1, 3], bytes(12))]
+        ),
         "unexpected shape for input 'b' for model 'joined'. "
         "Its dimension L is 3, but that of input 'a' is 2.",
     )
@@ -450,7 +452,7 @@ def test_bad_input(server: LiveServer, case: Case) -> None:
 
 
 def test_every_refusal_is_counted(server: LiveServer) -> None:
-    """A refused request counts once as a call, once as rejected, and once as the model's failure."""
+    """A refused request counts once each: as a call, as rejected, as the model's failure."""
 
     def figures() -> tuple[float, float, int]:
         return (
@@ -518,7 +520,9 @@ def test_long_names_come_back_short(
     request = request_type(**{"name": "simple", field: "é" * 100_000})
     with pytest.raises(grpc.RpcError) as caught:
         server.call(rpc, request)
-    expected = INVALID if field == "version" or rpc == "ModelStatistics" else grpc.StatusCode.NOT_FOUND
+    expected = (
+        INVALID if field == "version" or rpc == "ModelStatistics" else grpc.StatusCode.NOT_FOUND
+    )
     assert expected == caught.value.code()
     assert_unharmed(server)
 

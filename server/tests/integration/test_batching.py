@@ -158,9 +158,7 @@ def test_cancelled_while_it_runs(server: LiveServer, gate: Any) -> None:
     gate.shut()
     try:
         call = ask(server, "held", 1, 4)
-        wait_until(
-            lambda: server.metric("jitney_batches_total", model="held") > started, "it runs"
-        )
+        wait_until(lambda: server.metric("jitney_batches_total", model="held") > started, "it runs")
         call.cancel()
         wait_for_in_flight(server, 0)
     finally:

@@ -77,7 +77,7 @@ def test_what_is_not_offered_says_so(server: LiveServer, name: str) -> None:
     ],
 )
 def test_an_unknown_model_is_not_ready(
-    server: LiveServer, name: str, version: str, ready: bool
+    server: LiveServer, name: str, version: str, *, ready: bool
 ) -> None:
     """ModelReady of what does not exist is an answer, not an error."""
     request = pb.ModelReadyRequest(name=name, version=version)
@@ -151,7 +151,11 @@ def test_a_model_that_mixes_rows_is_not_batched(server: LiveServer) -> None:
         status.max_batch_size,
         server.client.config("centred").HasField("dynamic_batching"),
     )
-    assert any("changes with the other rows of its batch" in text for i in status.instances for text in [*i.warnings, i.why])
+    assert any(
+        "changes with the other rows of its batch" in text
+        for i in status.instances
+        for text in [*i.warnings, i.why]
+    )
 
 
 # -- statistics -----------------------------------------------------------------------------------
@@ -500,7 +504,7 @@ def test_our_client_understands_what_is_not_offered(server: LiveServer) -> None:
     request = infer_request("same_fp32", x=ROW)
     request.inputs[0].parameters["shared_memory_region"].string_param = "r"
     with pytest.raises(NotSupported, match="Client shared memory is disabled"):
-        server.client._call(  # noqa: SLF001  # the request cannot be made with its methods
+        server.client._call(  # the request cannot be made with its methods
             pb.METHODS["ModelInfer"], request, pb.ModelInferResponse, CALL_TIMEOUT
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jitney.errors import Overloaded
 from jitney.scheduling.batch import Batch, BatchKey, Entry, Reason, State
-from jitney.scheduling.policy import Policy
+from jitney.scheduling.policy import LONGEST_REST, Policy
 from jitney.testing import make_entry, make_key
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class World:
     which the world began.
     """
 
-    def __init__(self, start: float = 0.0) -> None:
-        self.policy = Policy()
+    def __init__(self, start: float = 0.0, max_overhead: float = 1.0) -> None:
+        self.policy = Policy(max_overhead)
         self.start = self.now = start
         self.keys = [
             make_key("a", max_rows=4, max_queue_rows=12),
@@ -76,9 +76,7 @@ class World:
         entry = make_entry(
             key, rows=rows, id=str(len(self.entries)), arrived=self.now, deadline=deadline
         )
-        waiting = sum(
-            e.rows for k, q in self.queues.items() if k.model == key.model for e in q
-        )
+        waiting = sum(e.rows for k, q in self.queues.items() if k.model == key.model for e in q)
         try:
             self.policy.offer(entry)
         except Overloaded:
@@ -105,8 +103,11 @@ class World:
         if entry not in self.ended:
             self.ended[entry] = "cancelled"
 
-    def complete(self, a: int, b: int, _c: int) -> None:
-        """End the running batch of a device: well, with a failure that splits, or with a loss."""
+    def complete(self, a: int, b: int, c: int) -> None:
+        """End the running batch of a device: well, with a failure that splits, or with a loss.
+
+        Up to a tick of it was overhead.
+        """
         busy = [device for device in self.devices.values() if device.running is not None]
         if not busy:
             return
@@ -114,7 +115,8 @@ class World:
         batch = device.running
         assert batch is not None
         device.running, device.staged = device.staged, None
-        self.policy.completed(batch)
+        self.policy.completed(batch, c % 9 * TICK / 8)
+        assert self.rest(batch.device) <= batch.formed_at + LONGEST_REST
         live = [entry for entry in batch.entries if entry.state is State.RUNNING]
         if b % 3 == 1 and len(live) > 1:
             middle = len(live) // 2
@@ -256,10 +258,11 @@ class World:
             device.staged = batch
         else:
             device.running = batch
+            assert self.is_due(key, before[key], batch.device)
             assert all(
                 other[0].arrived >= batch.entries[0].arrived
                 for k, other in before.items()
-                if other and k.model.name in device.models and self.is_due(k, other)
+                if other and k.model.name in device.models and self.is_due(k, other, batch.device)
             )
         if full:
             expected = Reason.FULL
@@ -278,19 +281,22 @@ class World:
             or sum(e.nbytes for e in queue) >= key.max_bytes
         )
 
-    def is_due(self, key: BatchKey, queue: list[Entry]) -> bool:
-        """Whether a queue may leave now."""
-        waited = self.now - queue[0].arrived
-        return self.is_full(key, queue) or self.draining or waited >= key.max_delay
+    def rest(self, device: str) -> float:
+        """Until when a device wants full batches only. How long it should be is tested by itself."""
+        return self.policy._devices[device].rests_until
+
+    def is_due(self, key: BatchKey, queue: list[Entry], device: str) -> bool:
+        """Whether a queue may leave now, for an idle device."""
+        if self.is_full(key, queue) or self.draining:
+            return True
+        return self.now >= max(queue[0].arrived + key.max_delay, self.rest(device))
 
     def check_nothing_left_that_could_leave(self) -> None:
         """No device is idle beside something due, or unstaged beside something full."""
-        for device in self.devices.values():
-            mine = [
-                (k, q) for k, q in self.queues.items() if q and k.model.name in device.models
-            ]
+        for name, device in self.devices.items():
+            mine = [(k, q) for k, q in self.queues.items() if q and k.model.name in device.models]
             if device.running is None:
-                assert not any(self.is_due(key, queue) for key, queue in mine)
+                assert not any(self.is_due(key, queue, name) for key, queue in mine)
                 assert not any(
                     e.state is State.RUNNING
                     for batch in self.retries
@@ -304,8 +310,8 @@ class World:
         """The next moment is the first deadline or the first delay that an idle device awaits."""
         moments = [e.deadline for e in self.waiting() if e.deadline is not None]
         moments += [
-            queue[0].arrived + key.max_delay
-            for device in self.devices.values()
+            max(queue[0].arrived + key.max_delay, self.rest(name))
+            for name, device in self.devices.items()
             if device.running is None
             for key, queue in self.queues.items()
             if queue and key.model.name in device.models
@@ -327,9 +333,7 @@ class World:
         assert sum(d.running is not None for d in self.devices.values()) == statistics.running
         assert sum(d.staged is not None for d in self.devices.values()) == statistics.staged
         places = [*self.waiting(), *self.ended]
-        places += [
-            e for b in held if b is not None for e in b.entries if e.state is State.RUNNING
-        ]
+        places += [e for b in held if b is not None for e in b.entries if e.state is State.RUNNING]
         assert len(places) == len(set(places)) == len(self.entries)
         assert sum(self.policy.queued_rows().values()) == statistics.queued_rows
         assert {e.key.model for e in self.waiting()} <= self.policy.waiting_models()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jitney.datatypes import DataType
 from jitney.errors import BatchTooLarge, InvalidRequest
 from jitney.repository.check import Checked, check_data, check_header
@@ -226,18 +227,24 @@ def test_byte_length(length: int) -> None:
         (b"", "expected 2 string elements for inference input 'text' for model 'm', got 0"),
         (
             texts(b"a", b"b", b"c"),
-            "unexpected number of string elements 3 for inference input 'text' for model 'm', "
-            "expecting 2",
+            (
+                "unexpected number of string elements 3 for inference input 'text' for model 'm', "
+                "expecting 2"
+            ),
         ),
         (
             texts(b"a", b"bcd")[:-1],
-            "incomplete string element 1 of inference input 'text' for model 'm': it ends 1 bytes "
-            "behind the data",
+            (
+                "incomplete string element 1 of inference input 'text' for model 'm': it ends 1 bytes "
+                "behind the data"
+            ),
         ),
         (
             texts(b"a") + b"\1\0\0",
-            "incomplete string element 1 of inference input 'text' for model 'm': it ends 2 bytes "
-            "behind the data",
+            (
+                "incomplete string element 1 of inference input 'text' for model 'm': it ends 2 bytes "
+                "behind the data"
+            ),
         ),
         (
             texts(b"a", b"\xff"),
@@ -316,9 +323,7 @@ def test_nothing_is_allocated_from_a_claimed_size() -> None:
         (1 << 40,) * 16,
         (*[1] * 15, 1 << 48),
     ]
-    signature = Signature(
-        (TensorSpec("x", FP32, (-1,) * 16),), (TensorSpec("y", FP32, (1,)),)
-    )
+    signature = Signature((TensorSpec("x", FP32, (-1,) * 16),), (TensorSpec("y", FP32, (1,)),))
     tracemalloc.start()
     try:
         for shape in claims:

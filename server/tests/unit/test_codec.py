@@ -7,6 +7,8 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mutations import mutations
+
 from jitney.datatypes import DataType
 from jitney.errors import InvalidRequest, NotSupported
 from jitney.transport import codec as codec_module
@@ -21,7 +23,6 @@ from jitney.types import (
     Timing,
 )
 from jitney_client.protocol import inference as pb
-from mutations import mutations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,9 +127,7 @@ def test_a_header_holds_no_more_than_the_beginning_of_a_text() -> None:
 def test_typed_requests_share_their_header_too() -> None:
     """Values in the head do not keep equal declarations from being recognised."""
     codec = Codec()
-    requests = [
-        decode(typed_request([1.0, float(i)]), codec) for i in range(2)
-    ]
+    requests = [decode(typed_request([1.0, float(i)]), codec) for i in range(2)]
 
     assert requests[0].header is requests[1].header
     assert struct.pack("<2f", 1.0, 1.0) == requests[1].data[0]
@@ -248,8 +247,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "a long input name": (
         message(inputs=[X | {"name": "x" * 1000}]),
-        f"input '{'x' * 128}' for model 'm': at most 16 dimensions and 128 characters of name are "
-        "allowed",
+        (
+            f"input '{'x' * 128}' for model 'm': at most 16 dimensions and 128 characters of name are "
+            "allowed"
+        ),
     ),
     "a rank of 17": (
         message(inputs=[X | {"shape": [1] * 17}]),
@@ -298,7 +299,10 @@ def test_a_request_that_breaks_a_rule_is_refused(request_: Any, text: str) -> No
         (
             message(
                 outputs=[
-                    {"name": "y", "parameters": {"classification": pb.InferParameter(int64_param=1)}}
+                    {
+                        "name": "y",
+                        "parameters": {"classification": pb.InferParameter(int64_param=1)},
+                    }
                 ]
             ),
             "the classification extension is not supported",
@@ -357,7 +361,7 @@ def place(requests: Sequence[Request], rows: Sequence[int], **fields: Any) -> li
 @pytest.mark.parametrize("row_bytes", [1, 4, 100_000])
 def test_rows_are_gathered_in_order(row_bytes: int) -> None:
     """Small batches are joined and large ones copied piece by piece, to the same bytes."""
-    chance = random.Random(0)  # noqa: S311  # data, not a secret
+    chance = random.Random(0)  # data, not a secret
     rows = (1, 3, 2)
     parts = [chance.randbytes(row_bytes * count) for count in rows]
     codec = Codec()
@@ -437,9 +441,7 @@ def test_texts_are_cut_at_their_row_offsets() -> None:
         for name, rows in (("a", 1), ("b", 2))
     ]
 
-    got = replies(
-        requests, (1, 2), [OutputTensor("t", DataType.BYTES, (3,), data, offsets)]
-    )
+    got = replies(requests, (1, 2), [OutputTensor("t", DataType.BYTES, (3,), data, offsets)])
 
     assert [[rows[0]], [rows[1] + rows[2]]] == [list(r.raw_output_contents) for r in got]
     assert [[1], [2]] == [list(r.outputs[0].shape) for r in got]

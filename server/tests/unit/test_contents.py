@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from jitney.datatypes import DataType
 from jitney.errors import InvalidRequest
 from jitney.transport.contents import FIELDS, raw_of

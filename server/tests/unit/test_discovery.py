@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from jitney.errors import ConfigError
 from jitney.execution import discovery
 from jitney.execution.discovery import choose_devices, cores, count_cuda_devices
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_devices_are_chosen(setting: str, count: int, expected: list[str]) -> None:
-    """auto takes every CUDA device, else the CPU; the rest is taken at its word."""
+    """Auto takes every CUDA device, else the CPU; the rest is taken at its word."""
     assert expected == choose_devices(setting, lambda: count)
 
 

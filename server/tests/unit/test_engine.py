@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from model_versions import LIMITS, report, repository_of, version_of
+
 from jitney.admission import Admission
 from jitney.config import LimitSettings
 from jitney.engine import Engine
@@ -27,7 +29,6 @@ from jitney.scheduling.scheduler import Scheduler
 from jitney.telemetry.metrics import Metrics
 from jitney.testing import FakeClock, PuppetExecutor, make_request
 from jitney.types import ModelRef, Request
-from model_versions import LIMITS, report, repository_of, version_of
 
 ECHO = ModelRef("echo", 1)
 
@@ -46,9 +47,7 @@ class Bench:
         self.repository = repository_of(*self.versions)
         self.admission = Admission(limits or LimitSettings())
         scheduler = Scheduler(self.policy, self.executor, self.clock, self.metrics)
-        self.engine = Engine(
-            self.repository, scheduler, self.admission, self.clock, self.metrics
-        )
+        self.engine = Engine(self.repository, scheduler, self.admission, self.clock, self.metrics)
         self.executor.listener = self.engine
         self.told: list[tuple[str, Any, JitneyError | None]] = []
         if up:
@@ -219,9 +218,7 @@ def test_a_waiter_that_cancels_its_neighbour_frees_it_once() -> None:
     """Counts stay right when an end makes another request of the same batch end."""
     bench = Bench()
     entries: list[Any] = []
-    entries.append(
-        bench.engine.submit(make_request(), lambda *_: bench.engine.cancel(entries[1]))
-    )
+    entries.append(bench.engine.submit(make_request(), lambda *_: bench.engine.cancel(entries[1])))
     entries.append(bench.submit(make_request(id="b")))
     bench.clock.run_soon()
 
@@ -248,7 +245,7 @@ def test_a_failure_is_told_counted_and_freed() -> None:
 
 
 def test_infer_returns_the_reply_or_raises_the_error() -> None:
-    """await infer() is submit with a future."""
+    """Await infer() is submit with a future."""
 
     async def scenario() -> None:
         bench = Bench()

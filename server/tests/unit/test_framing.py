@@ -7,11 +7,12 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mutations import mutations
+
 from jitney.errors import InvalidRequest
 from jitney.transport.framing import Pieces, bytes_field, cut, varint
 from jitney_client.protocol import inference as pb
 from jitney_client.protocol.message import DecodeError
-from mutations import mutations
 
 NAMES = st.text(max_size=12)
 RAW = st.one_of(st.binary(max_size=40), st.integers(120, 140).map(bytes), st.just(bytes(20_000)))
@@ -40,7 +41,9 @@ def requests(draw: st.DrawFn) -> bytes:
 
 
 UNKNOWN = st.one_of(
-    st.builds(lambda n, v: varint(n << 3) + varint(v), st.integers(8, 4000), st.integers(0, 1 << 40)),
+    st.builds(
+        lambda n, v: varint(n << 3) + varint(v), st.integers(8, 4000), st.integers(0, 1 << 40)
+    ),
     st.builds(lambda n: varint(n << 3 | 1) + bytes(8), st.integers(8, 4000)),
     st.builds(lambda n: varint(n << 3 | 5) + bytes(4), st.integers(8, 4000)),
     st.builds(lambda n, b: bytes_field(n, len(b)) + b, st.integers(8, 4000), st.binary(max_size=9)),
@@ -90,9 +93,7 @@ def test_equal_requests_with_other_bytes_and_ids_have_equal_heads() -> None:
 
 def test_the_last_id_counts() -> None:
     """As with protobuf, a field that comes twice has its last value."""
-    message = b"".join(
-        pb.ModelInferRequest(id=name).SerializeToString() for name in ("one", "two")
-    )
+    message = b"".join(pb.ModelInferRequest(id=name).SerializeToString() for name in ("one", "two"))
 
     assert (b"", b"two", []) == tuple(cut(message))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from model_versions import ECHO, LIMITS, report, version_of
+
 from jitney.datatypes import DataType
 from jitney.errors import BatchTooLarge, ModelLoadFailed, ModelNotReady
 from jitney.repository.handle import REMEMBERED, VersionState
 from jitney.signature import Signature, TensorSpec
 from jitney.types import RequestHeader, TensorHeader
-from model_versions import ECHO, LIMITS, report, version_of
 
 FP32 = DataType.FP32
 
@@ -51,7 +52,7 @@ def test_failed_counts_only_when_no_device_has_it() -> None:
     [(False, ModelNotReady, "loading"), (True, ModelLoadFailed, "broken")],
 )
 def test_a_version_that_is_not_ready_says_why(
-    fail: bool,  # noqa: FBT001  # a case
+    fail: bool,  # a case
     kind: type[Exception],
     reason: str,
 ) -> None:
@@ -63,9 +64,9 @@ def test_a_version_that_is_not_ready_says_why(
     with pytest.raises(kind) as caught:
         version.plan(header(1, 4))
 
-    assert (
-        f"Request for unknown model: 'echo' version 1 is not at ready state: {reason}"
-    ) == str(caught.value)
+    assert (f"Request for unknown model: 'echo' version 1 is not at ready state: {reason}") == str(
+        caught.value
+    )
 
 
 def test_equal_shapes_have_one_key_and_equal_headers_one_plan() -> None:

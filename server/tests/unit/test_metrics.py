@@ -7,6 +7,10 @@ import urllib.request
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import Counter as TheirCounter
+from prometheus_client import Histogram as TheirHistogram
+
 from jitney.errors import InputRejected, InvalidRequest
 from jitney.execution.executor import Completion
 from jitney.scheduling.batch import Batch, Reason
@@ -15,9 +19,6 @@ from jitney.telemetry.instruments import Counter, Histogram
 from jitney.telemetry.metrics import SECONDS, GaugeReading, Metrics
 from jitney.testing import make_entry, make_key
 from jitney.types import ModelRef, Timing
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client import Counter as TheirCounter
-from prometheus_client import Histogram as TheirHistogram
 
 ECHO = ModelRef("echo", 1)
 
@@ -203,6 +204,8 @@ def test_the_page_is_served_on_a_free_port() -> None:
     finally:
         page.close()
 
-    assert 'jitney_requests_total{code="OK",method="ModelInfer",model="echo",version="1"} 1.0' in text
+    assert (
+        'jitney_requests_total{code="OK",method="ModelInfer",model="echo",version="1"} 1.0' in text
+    )
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics")

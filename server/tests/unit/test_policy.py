@@ -7,11 +7,12 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_model import KINDS, Step, World
+
 from jitney.errors import Overloaded
 from jitney.scheduling.batch import Batch, BatchKey, Entry, Reason, State
-from jitney.scheduling.policy import Policy
+from jitney.scheduling.policy import LONGEST_REST, Policy
 from jitney.testing import make_entry, make_key
-from policy_model import KINDS, Step, World
 
 STEPS = st.tuples(
     st.sampled_from(KINDS), st.integers(0, 63), st.integers(0, 63), st.integers(0, 63)
@@ -236,6 +237,100 @@ def test_the_end_of_a_batch_of_a_lost_worker_frees_nobody() -> None:
     assert 1 == policy.statistics().running
 
 
+# -- rest ---------------------------------------------------------------------------------------
+
+
+def learnt(max_overhead: float, overhead: float, key: BatchKey) -> Policy:
+    """Return a policy that has seen the same overhead many times, at times before 0."""
+    policy = Policy(max_overhead)
+    policy.device_up("d0")
+    policy.model_ready("d0", key.model)
+    for i in range(-200, 0):
+        offer(policy, key, rows=key.max_rows, at=float(i))
+        policy.completed(take(policy, float(i)), overhead)
+    return policy
+
+
+def test_small_batches_start_so_far_apart_that_their_overhead_has_its_share() -> None:
+    """With 0.2 ms of overhead and a share of a quarter, they start 0.8 ms apart, and not before."""
+    key = make_key()
+    policy = learnt(0.25, 0.0002, key)
+    for at in (0.0, 0.0):
+        offer(policy, key, at=at)
+    policy.completed(take(policy, 0.0), 0.0002)
+    offer(policy, key, at=0.0003)
+
+    assert policy.take(0.00079) is None
+    assert 0.0008 == pytest.approx(policy.next_due(0.0003))
+    assert 1 == take(policy, 0.00081).rows
+
+
+def test_a_full_batch_and_a_drain_do_not_rest() -> None:
+    """The rest is for company, so it ends when the batch is full or nobody will come."""
+    key = make_key(max_rows=4)
+    for full in (True, False):
+        policy = learnt(0.25, 0.0002, key)
+        offer(policy, key)
+        offer(policy, key)
+        policy.completed(take(policy), 0.0002)
+        offer(policy, key, at=0.0001)
+        assert policy.take(0.0001) is None
+        if full:
+            offer(policy, key, rows=3, at=0.0002)
+        else:
+            policy.drain()
+
+        assert (Reason.FULL if full else Reason.DRAIN) is take(policy, 0.0002).reason
+
+
+def test_a_caller_who_is_alone_never_waits() -> None:
+    """One request after the other leaves at once, whatever the overhead."""
+    key = make_key(max_rows=4)
+    policy = Policy(0.01)
+    policy.device_up("d0")
+    policy.model_ready("d0", key.model)
+    for i in range(100):
+        offer(policy, key, at=i / 1000)
+        policy.completed(take(policy, i / 1000), 0.0009)
+
+
+def test_the_rest_is_bounded() -> None:
+    """Even an overhead of seconds delays nobody by more than LONGEST_REST."""
+    key = make_key()
+    policy = learnt(0.01, 5.0, key)
+    offer(policy, key)
+    offer(policy, key)
+    policy.completed(take(policy), 5.0)
+    offer(policy, key, at=0.0001)
+
+    assert LONGEST_REST == policy.next_due(0.0001)
+    assert 1 == take(policy, LONGEST_REST).rows
+
+
+def test_a_share_of_1_switches_the_rest_off() -> None:
+    """Without a bound of the overhead nothing waits for company."""
+    key = make_key()
+    policy = learnt(1.0, 0.0002, key)
+    offer(policy, key)
+    offer(policy, key)
+    policy.completed(take(policy), 0.0002)
+    offer(policy, key, at=0.0001)
+
+    assert 1 == take(policy, 0.0001).rows
+
+
+def test_one_late_wake_up_hardly_moves_the_rest() -> None:
+    """A single overhead of a second counts like four usual ones, by an eighth."""
+    key = make_key()
+    policy = learnt(0.5, 0.0002, key)
+    offer(policy, key)
+    offer(policy, key)
+
+    policy.completed(take(policy), 1.0)
+
+    assert policy._overhead == pytest.approx(0.0002 + 0.0006 / 8)
+
+
 # -- limits, cancelling, retries ----------------------------------------------------------------
 
 
@@ -371,9 +466,9 @@ def test_repr_is_a_status_line() -> None:
 # -- random schedules ---------------------------------------------------------------------------
 
 
-def play(steps: list[Step], start: float = 0.0) -> World:
+def play(steps: list[Step], start: float = 0.0, max_overhead: float = 1.0) -> World:
     """Play a schedule to its end; every event is checked."""
-    world = World(start)
+    world = World(start, max_overhead)
     world.step(("device_up", 2, 0, 0))
     for step in steps:
         world.step(step)
@@ -382,21 +477,21 @@ def play(steps: list[Step], start: float = 0.0) -> World:
 
 
 @settings(max_examples=150)
-@given(st.lists(STEPS, max_size=80))
-def test_every_schedule_keeps_the_invariants(steps: list[Step]) -> None:
+@given(st.lists(STEPS, max_size=80), st.sampled_from([0.1, 0.5, 1.0]))
+def test_every_schedule_keeps_the_invariants(steps: list[Step], max_overhead: float) -> None:
     """Whatever happens in whatever order, the contract of Policy holds after every event."""
-    play(steps)
+    play(steps, max_overhead=max_overhead)
 
 
 def test_thousands_of_random_schedules_keep_the_invariants() -> None:
     """The same on 1,000 schedules of 60 events; a failure names its seed."""
     for seed in range(1000):
-        chance = random.Random(seed)  # noqa: S311  # a schedule, not a secret
+        chance = random.Random(seed)  # a schedule, not a secret
         steps = [
             (chance.choice(KINDS), *(chance.randrange(64) for _ in range(3))) for _ in range(60)
         ]
         try:
-            play(steps)
+            play(steps, max_overhead=chance.choice((0.1, 0.5, 1.0)))
         except AssertionError as error:
             error.add_note(f"seed {seed}")
             raise

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from jitney.scheduling.batch import Entry, State
 from jitney.scheduling.queue import KeyQueue
 from jitney.testing import make_entry, make_key
 
 
-def queue_of(*rows: int, max_rows: int = 8, max_bytes: int = 1 << 20) -> tuple[KeyQueue, list[Entry]]:
+def queue_of(
+    *rows: int, max_rows: int = 8, max_bytes: int = 1 << 20
+) -> tuple[KeyQueue, list[Entry]]:
     """Return a queue with an entry for each number of rows (4 bytes each), named by position."""
     queue = KeyQueue(make_key(max_rows=max_rows, max_bytes=max_bytes))
     entries = [make_entry(queue.key, rows=n, id=str(i)) for i, n in enumerate(rows)]

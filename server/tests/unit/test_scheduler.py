@@ -7,6 +7,7 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
+
 from jitney.errors import (
     DeadlineExpired,
     Draining,
@@ -62,7 +63,7 @@ class Bench:
 
     def submit(
         self,
-        id: str,  # noqa: A002  # the protocol's word
+        id: str,  # the protocol's word
         rows: int = 1,
         *,
         key: BatchKey | None = None,
@@ -209,13 +210,16 @@ def test_timings_come_from_the_stamps() -> None:
 
     bench.executor.complete_next(stages=Stages(0.0625, 0.125, 0.03125))
 
-    assert Timing(
-        queue=0.5 - 0.21875,
-        compute_input=0.0625,
-        compute_infer=0.125,
-        compute_output=0.03125,
-        total=0.5,
-    ) == bench.ends.replies["a"].timing
+    assert (
+        Timing(
+            queue=0.5 - 0.21875,
+            compute_input=0.0625,
+            compute_infer=0.125,
+            compute_output=0.03125,
+            total=0.5,
+        )
+        == bench.ends.replies["a"].timing
+    )
 
 
 # -- ends ---------------------------------------------------------------------------------------
@@ -266,8 +270,8 @@ def test_whoever_is_told_may_cancel_its_neighbours() -> None:
         told: list[str] = []
 
         def cancel_other(entry: Entry, *_: object) -> None:
-            told.append(entry.request.id)  # noqa: B023  # used within the turn
-            bench.scheduler.cancel(second)  # noqa: B023
+            told.append(entry.request.id)  # used within the turn
+            bench.scheduler.cancel(second)
 
         first.done = cancel_other
         bench.clock.run_soon()
@@ -367,7 +371,7 @@ def test_a_carrier_that_cannot_answer_fails_its_own_requests_only() -> None:
 
 
 def test_a_full_queue_refuses_without_calling_back() -> None:
-    """submit raises Overloaded; the entry is not scheduled and not called."""
+    """Submit raises Overloaded; the entry is not scheduled and not called."""
     bench = Bench(make_key(max_queue_rows=2), devices=0)
     bench.submit("a", 2)
 
@@ -458,7 +462,7 @@ def test_refuse_rest_fails_everything_that_waits_and_counts_it() -> None:
 def test_exactly_once_on_random_histories() -> None:
     """Over 300 random histories each entry ends once, rightly, or was cancelled."""
     for seed in range(300):
-        chance = random.Random(seed)  # noqa: S311  # a schedule, not a secret
+        chance = random.Random(seed)  # a schedule, not a secret
         play(chance)
 
 

@@ -9,6 +9,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from jitney.datatypes import DataType
 from jitney.execution.slots import ALIGNMENT, SlotMemory, Slots, aligned
 from jitney.execution.wire import Tensor, WireError
@@ -154,7 +155,12 @@ def test_row_offsets_that_lie_are_refused(
         slots.output(0, Tensor(DataType.BYTES, (2,), 0, 9, at), 2)
 
 
-@given(st.integers(0, HUGE), st.integers(0, HUGE), st.integers(-1, (1 << 63) - 1), st.integers(0, (1 << 32) - 1))
+@given(
+    st.integers(0, HUGE),
+    st.integers(0, HUGE),
+    st.integers(-1, (1 << 63) - 1),
+    st.integers(0, (1 << 32) - 1),
+)
 def test_any_numbers_give_a_view_inside_or_a_refusal(
     offset: int, nbytes: int, row_offsets_at: int, rows: int
 ) -> None:

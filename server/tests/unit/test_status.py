@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 import pytest
+
 from jitney import errors
 from jitney.execution.wire import WireError
 from jitney.transport.status import CODES, MAX_TEXT, abort, code_of
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Code = grpc.StatusCode
 
 
-class Aborted(Exception):  # noqa: N818  # gRPC's own name for it
+class Aborted(Exception):  # gRPC's own name for it
     """What a context raises."""
 
 
@@ -129,9 +130,7 @@ def test_a_text_fits_into_what_clients_accept(character: str) -> None:
     """However it is encoded, a text has at most MAX_TEXT bytes on the wire; a short one is whole."""
     _, text, _ = aborted(errors.InvalidRequest(character * 10_000))
 
-    size = sum(
-        1 if " " <= c <= "~" and c != "%" else 3 * len(c.encode()) for c in text
-    )
+    size = sum(1 if " " <= c <= "~" and c != "%" else 3 * len(c.encode()) for c in text)
     assert MAX_TEXT - 12 < size <= MAX_TEXT + 3
     assert text.endswith("...")
     assert character * 10 == aborted(errors.InvalidRequest(character * 10))[1]

@@ -10,10 +10,11 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mutations import mutations
+
 from jitney.datatypes import DataType
 from jitney.execution import wire
 from jitney.execution.wire import Done, Failed, Failure, Kind, Note, Run, Tensor, WireError
-from mutations import mutations
 
 U16 = st.integers(0, (1 << 16) - 1)
 U32 = st.integers(0, (1 << 32) - 1)
@@ -21,7 +22,11 @@ U64 = st.integers(0, (1 << 64) - 1)
 STAMPS = st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 4)
 NOTES = st.sampled_from([k for k in Kind if k not in (Kind.RUN, Kind.DONE, Kind.FAILED)])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False).filter(math.isfinite),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.floats(allow_nan=False).filter(math.isfinite),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -59,7 +64,7 @@ def test_a_run_is_read_as_it_was_written(
 
 
 @given(U32, U32, U16, STAMPS, U64, U64, TENSORS)
-def test_a_done_is_read_as_it_was_written(  # noqa: PLR0917  # one per field
+def test_a_done_is_read_as_it_was_written(  # one per field
     serial: int,
     rows: int,
     slot: int,

@@ -136,8 +136,9 @@ def _model_rows(model: jitney_v1.ModelStatus) -> Iterator[tuple[str, ...]]:
 
 
 def _notes(model: jitney_v1.ModelStatus, *, details: bool) -> Iterator[tuple[str, str]]:
-    if model.reason:
-        yield "reason", model.reason
+    # A reason may hold a model.toml to copy, whose lines have to stay lines.
+    for number, line in enumerate(model.reason.splitlines()):
+        yield "" if number else "reason", line
     if details:
         for side, tensors in (("input", model.inputs), ("output", model.outputs)):
             for tensor in tensors:

@@ -140,7 +140,7 @@ class LimitSettings:
         2 << 30, "bytes of their messages, all together", low=1, high=1 << 44
     )
     max_concurrent_streams: int = _setting(
-        1024, "calls open at once on one connection", low=1, high=(1 << 31) - 1
+        128, "calls open at once on one connection", low=1, high=(1 << 31) - 1
     )
     max_connections: int = _setting(2048, "connections open at once", low=1, high=1 << 20)
 
@@ -157,7 +157,7 @@ class BatchingSettings:
         high=60_000,
     )
     max_queue_size: int = _setting(
-        4096, "rows that may wait per model version and shape", low=1, high=1 << 24
+        4096, "rows that may wait, per model version", low=1, high=1 << 24
     )
     max_overhead_ratio: float = _setting(
         0.15,

@@ -171,6 +171,10 @@ class WorkerLink:
         """End the process at once. SIGKILL, because a hung device call ignores everything else."""
         self._end(why)
 
+    def reap(self) -> bool:
+        """Take note of the end of a process that is gone; return whether it has ended."""
+        return self._process.poll() is not None
+
     async def wait(self, timeout: float) -> int | None:  # noqa: ASYNC109  # a bound, not a scope
         """Wait for the process to end, kill it after ``timeout`` seconds; return its exit code."""
         deadline = self._loop.time() + timeout
@@ -178,7 +182,8 @@ class WorkerLink:
         while self._process.poll() is None:
             if self._loop.time() >= deadline:
                 self._process.kill()
-                return await self._loop.run_in_executor(None, self._process.wait)
+                await self._loop.run_in_executor(None, self._process.wait)
+                break
             await asyncio.sleep(delay)
             delay = min(0.05, delay * 2)
         self._close()

@@ -79,10 +79,18 @@ class _Flight(NamedTuple):
     sent_at: float
 
 
-class _Load(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Load:
+    """A load that was asked of a worker.
+
+    ``begun`` is False when the worker ended before it came to it: it takes messages in order, so
+    whatever it was sent before is to blame.
+    """
+
     serial: int
     spec: LoadSpec
     result: asyncio.Future[LoadReport | ModelError]
+    begun: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -133,6 +141,7 @@ class WorkerPool:
         self._listener: Listener
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
+        self._ending: list[WorkerLink] = []
         self._stopping = False
 
     # -- life -----------------------------------------------------------------------------------
@@ -157,7 +166,7 @@ class WorkerPool:
         links = [d.link for d in self._devices.values() if d.link is not None]
         for link in links:
             link.stop()
-        await asyncio.gather(*(link.wait(timeout) for link in links))
+        await asyncio.gather(*(link.wait(timeout) for link in (*links, *self._ending)))
         for device in self._devices.values():
             device.state = "stopped"
             self._fail_flights(device, "the server stopped")
@@ -233,9 +242,15 @@ class WorkerPool:
         limit = self._limits.batch_timeout
         while True:
             await asyncio.sleep(WATCH_EVERY)
+            self._ending = [link for link in self._ending if not link.reap()]
             oldest = self._clock.now() - limit
             for device in self._devices.values():
-                if device.flights and device.link and device.flights[0].sent_at < oldest:
+                if not device.flights or device.link is None:
+                    continue
+                first, load = device.flights[0], device.load
+                if load is not None and load.serial < first.serial:
+                    continue  # it waits behind a load, which has a limit of its own
+                if first.sent_at < oldest:
                     device.link.kill(f"a batch took longer than {limit:g} s")
 
     # -- models ---------------------------------------------------------------------------------
@@ -314,10 +329,11 @@ class WorkerPool:
         assert link is not None  # noqa: S101  # a worker is up
         serial = next(self._serials)
         loaded: asyncio.Future[LoadReport | ModelError] = self._loop.create_future()
-        device.load = _Load(serial, spec, loaded)
+        load = device.load = _Load(serial, spec, loaded)
         result: LoadReport | ModelError
         try:
             with await self._loop.run_in_executor(None, spec.open) as sealed:
+                load.begun = link.alive
                 document = spec.options.to_json()
                 link.send(wire.write_note(wire.Kind.LOAD, serial, document), (sealed.fd,))
             await asyncio.wait(
@@ -327,6 +343,8 @@ class WorkerPool:
             )
             if loaded.done():
                 result = loaded.result()
+            elif gone.done() and not load.begun:
+                return  # the next worker will be asked
             elif gone.done():
                 msg = f"the worker process ended while it loaded the model: {gone.result()}"
                 result = ModelError(msg)
@@ -336,8 +354,13 @@ class WorkerPool:
                 link.kill(f"model {spec.ref} hung while it was loaded")
         except ModelError as error:  # the file is not there, or not what it was
             result = error
+        except wire.WireError as error:
+            result = ModelError(f"its signature is too long to be sent to a worker: {error}")
+        except OSError as error:
+            result = ModelError(f"its file could not be opened ({error.strerror})")
         finally:
             device.load = None
+            self._restart_watch(device)
         if isinstance(result, ModelError):
             device.refused[spec.ref] = result
             self._listener.model_refused(device.name, spec.ref, result)
@@ -385,6 +408,7 @@ class WorkerPool:
             raise wire.WireError(msg)
         if isinstance(message, wire.Failed):
             device.flights.popleft()
+            self._restart_watch(device)
             link.slots.release(flight.slot)
             error = FAILURES[message.failure](message.text)
             self._listener.completed(flight.batch, Completion(None, error, *message.stamps))
@@ -430,10 +454,18 @@ class WorkerPool:
             refusal.reason = str(document.get("reason", "MODEL_INVALID"))[:40]
             load.result.set_result(refusal)
 
+    def _restart_watch(self, device: _Device) -> None:
+        """Let the time of the next batch begin now: what was before it has ended."""
+        if device.flights:
+            device.flights[0] = device.flights[0]._replace(sent_at=self._clock.now())
+
     def _on_gone(self, link: WorkerLink, why: str) -> None:
+        self._ending.append(link)
         device = self._devices[link.device]
         if link is not device.link:
             return
+        if device.load is not None and any(f.serial < device.load.serial for f in device.flights):
+            device.load.begun = False
         was_up = device.state == "up"
         device.state, device.reason = "restarting", why
         device.instances.clear()

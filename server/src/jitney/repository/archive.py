@@ -143,8 +143,8 @@ def read_archive(source: Path | BinaryIO) -> Archive:
     """Read a model file.
 
     :param source: a path, or a seekable file opened in binary mode, which stays open.
-    :raises ModelError: when the file cannot be read, is cut short, or is built to do harm; when
-        its signature or its samples are not what they should be.
+    :raises ModelError: when the file cannot be read, is cut short or damaged, or is built to do
+        harm; when its signature or its samples are not what they should be.
     """
     if not isinstance(source, Path):
         return _read(Container(source))
@@ -158,6 +158,7 @@ def read_archive(source: Path | BinaryIO) -> Archive:
 
 
 def _read(container: Container) -> Archive:
+    container.verify()
     kind = _kind_of(container)
     signature, samples = _read_attached(container)
     arguments: tuple[Argument, ...] = ()

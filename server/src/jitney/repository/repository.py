@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jitney.errors import (
-
     InvalidRequest,
     JitneyError,
     ModelError,
@@ -16,7 +15,7 @@ from jitney.errors import (
     ModelNotFound,
 )
 from jitney.execution.loading import LoadSpec
-from jitney.repository.archive import read_archive
+from jitney.repository.archive import Kind, read_archive
 from jitney.repository.handle import ModelLimits, ModelVersion, VersionState
 from jitney.repository.manifest import resolve_signature
 from jitney.repository.scan import scan, select_versions
@@ -43,6 +42,7 @@ TELL_EVERY: Final = 1.0
 """Seconds between two lines about one load; quick loads need none."""
 VERSION: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 
+
 class IndexEntry(NamedTuple):
     """A line of the repository's index; a model of which no version was found has version None."""
 
@@ -51,6 +51,7 @@ class IndexEntry(NamedTuple):
     state: VersionState
     reason: str
 
+
 @dataclass(slots=True)
 class _Model:
     name: str
@@ -58,6 +59,7 @@ class _Model:
     error: str = ""
     versions: dict[int, ModelVersion] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
+
 
 class Repository:
     """All models by name and version.
@@ -85,6 +87,7 @@ class Repository:
         self._defaults = defaults
         self._slot_bytes = slot_bytes
         self._say = say
+        self._found: list[FoundModel] = []
         self._models: dict[str, _Model] = {}
         self._resolved: dict[tuple[str, str], ModelVersion] = {}
 
@@ -95,13 +98,19 @@ class Repository:
 
     # -- loading --------------------------------------------------------------------------------
 
-    async def load_all(self, loader: Loader) -> None:
-        """Find every model and load the versions that its policy asks for.
+    def find(self) -> None:
+        """Look for models.
 
         :raises ConfigError: when a repository itself cannot be read.
         """
-        for found in scan(self._roots):
-            model = self._models[found.name] = _Model(found.name)
+        self._found = scan(self._roots)
+        for found in self._found:
+            self._models[found.name] = _Model(found.name)
+
+    async def load_all(self, loader: Loader) -> None:
+        """Load, of every model that was found, the versions that its policy asks for."""
+        for found in self._found:
+            model = self._models[found.name]
             if found.error is not None or found.manifest is None:
                 model.error = found.error or ""
                 self._say(f"{found.name}: {model.error}")
@@ -155,6 +164,9 @@ class Repository:
             digest = sealed.sha256
             with open(f"/proc/self/fd/{sealed.fd}", "rb") as file:  # noqa: PTH123  # a descriptor
                 archive = read_archive(file)
+        if archive.kind is Kind.UNKNOWN:
+            msg = f"it lacks {'; '.join(archive.missing())}"
+            raise ModelError(msg)
         signature = resolve_signature(manifest, archive.signature)
         if signature is None:
             msg = (

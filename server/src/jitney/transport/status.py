@@ -55,7 +55,10 @@ class Context(Protocol):
         """Return the seconds until the call's deadline."""
 
     async def abort(
-        self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str], ...] = ()
+        self,
+        code: grpc.StatusCode,
+        details: str,
+        trailing_metadata: tuple[tuple[str, str], ...] = (),
     ) -> NoReturn:
         """End the call by raising."""
 

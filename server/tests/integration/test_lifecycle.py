@@ -1,0 +1,412 @@
+"""Servers start, stop, and lose their workers, and nobody is left without an answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from live_server import CALL_TIMEOUT, LiveServer, infer_request, launch, wait_until
+from tiny_models import POISON, Gate
+
+from jitney_client import Overloaded, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    Start = Callable[..., LiveServer]
+    Busy = Callable[[LiveServer], AbstractContextManager[None]]
+
+ROW = np.ones((1, 4), np.float32)
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.fixture(scope="session")
+def few(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a repository that loads fast."""
+    root = tmp_path_factory.mktemp("few")
+    for name in ("crash", "held", "same_fp32"):
+        shutil.copytree(repository / name, root / name)
+    return root
+
+
+def ask(server: LiveServer, model: str, value: float = 1) -> Any:
+    """Start a request; return gRPC's future."""
+    return server.start_infer(infer_request(model, x=np.full((1, 4), value, np.float32)))
+
+
+def hold(server: LiveServer, gate: Gate) -> Any:
+    """Start a request to ``held`` that runs until the gate opens; return its future."""
+    before = server.metric("jitney_batches_total", model="held")
+    gate.shut()
+    call = ask(server, "held")
+    wait_until(lambda: server.metric("jitney_batches_total", model="held") > before, "it runs")
+    return call
+
+
+def health(server: LiveServer, name: str = "") -> int:
+    """Return what the health service says."""
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    status: int = stub.Check(
+        health_pb2.HealthCheckRequest(service=name), timeout=CALL_TIMEOUT
+    ).status
+    return status
+
+
+def gone(pid: int) -> bool:
+    """Return whether a process has ended; one that nobody has waited for has."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def port_of(address: str) -> int:
+    """Return the port of an address or a URL."""
+    return int(address.rpartition(":")[2].partition("/")[0])
+
+
+def is_free(port: int) -> bool:
+    """Return whether nobody listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def kill(pid: int) -> None:
+    """End a process at once."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def end(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a server that cannot start; return its exit code and what it said on stderr."""
+    command = launch("serve", "--device=cpu", *arguments, env=env)
+    _, errors = command.communicate(timeout=30)
+    return command.returncode, errors
+
+
+# -- stopping -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_accepted_is_answered(
+    start: Start, few: Path, gate: Gate, number: signal.Signals
+) -> None:
+    """A stop signal ends the server after its last reply: code 0, no process, no port is left."""
+    server = start(few)
+    workers = server.workers()
+    held = hold(server, gate)
+    queued = [ask(server, "same_fp32", value=n) for n in range(5)]
+    wait_until(lambda: server.in_flight()[0] == 6, "all are accepted")
+    server.process.send_signal(number)
+    wait_until(lambda: "stopping: " in server.output(), "it begins to stop")
+    gate.open()
+    assert [float(n) for n in range(5)] == [
+        np.frombuffer(call.result().raw_output_contents[0], np.float32)[0] for call in queued
+    ]
+    assert "1" == held.result().model_version
+    assert 0 == server.wait()
+    assert "stopped" == server.lines[-1]
+    assert [True] == [gone(pid) for pid in workers]
+    assert is_free(port_of(server.address))
+    assert is_free(port_of(server.metrics_url))
+
+
+def test_nothing_new_is_taken_while_it_stops(start: Start, few: Path, gate: Gate) -> None:
+    """While the last batch runs, new calls are UNAVAILABLE: another replica may serve them."""
+    server = start(few)
+    held = hold(server, gate)
+    server.terminate()
+    wait_until(lambda: "stopping: " in server.output(), "it begins to stop")
+    wait_until(lambda: _is_refused(server), "new calls are refused")
+    gate.open()
+    held.result()
+    assert 0 == server.wait()
+
+
+def _is_refused(server: LiveServer) -> bool:
+    try:
+        server.client.infer("same_fp32", ROW)
+    except Unavailable:
+        return True
+    return False
+
+
+def test_a_second_signal_forces(start: Start, few: Path, gate: Gate) -> None:
+    """Told twice, the server ends although a batch still runs; its caller hears UNAVAILABLE."""
+    server = start(few)
+    (worker,) = server.workers()
+    held = hold(server, gate)
+    server.terminate()
+    wait_until(lambda: "stopping: " in server.output(), "it begins to stop")
+    server.terminate()
+    assert 0 == server.wait(5)
+    assert held.exception().code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    wait_until(lambda: gone(worker), "the worker ends", 5)
+
+
+def test_watchers_do_not_keep_it_alive(start: Start, few: Path) -> None:
+    """A balancer that watches the health hears NOT_SERVING, and does not delay the end."""
+    server = start(few)
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=CALL_TIMEOUT)
+    assert SERVING == next(watch).status
+    server.terminate()
+    assert NOT_SERVING == next(watch).status
+    assert 0 == server.wait(5)
+
+
+def test_it_serves_while_balancers_notice(start: Start, few: Path) -> None:
+    """During the drain delay health is NOT_SERVING, and requests are still answered."""
+    server = start(few, "--drain-delay-seconds=60")
+    server.terminate()
+    wait_until(lambda: health(server) == NOT_SERVING, "it says that it stops")
+    assert (NOT_SERVING, SERVING) == (health(server, "same_fp32"), health(server, "liveness"))
+    assert 1.0 == server.client.infer("same_fp32", ROW)["y"][0, 0]
+    server.terminate()
+    assert 0 == server.wait(5)
+
+
+def test_a_stop_during_the_start(few: Path) -> None:
+    """Stopped before its models are loaded, the server ends at once and leaves no worker."""
+    command = launch(
+        "serve",
+        f"--model-repository={few}",
+        "--grpc-port=0",
+        "--metrics-port=0",
+        "--device=cpu",
+    )
+    process = psutil.Process(command.pid)
+    wait_until(lambda: bool(process.children()), "the worker is started")
+    workers = [child.pid for child in process.children()]
+    command.send_signal(signal.SIGTERM)
+    command.communicate(timeout=10)
+    assert (0, [True]) == (command.returncode, [gone(pid) for pid in workers])
+
+
+# -- dying ----------------------------------------------------------------------------------------
+
+
+def test_workers_die_with_the_server(start: Start, few: Path, gate: Gate) -> None:
+    """A server that is killed takes its busy worker along, and leaves no memory behind."""
+    before = set(Path("/dev/shm").iterdir())  # noqa: S108  # where shared memory would be
+    server = start(few)
+    (worker,) = server.workers()
+    held = hold(server, gate)
+    server.kill9()
+    wait_until(lambda: gone(worker), "the worker ends", 5)
+    assert grpc.StatusCode.UNAVAILABLE == held.exception().code()
+    assert set() == set(Path("/dev/shm").iterdir()) - before  # noqa: S108
+
+
+def test_a_dead_worker_is_replaced(start: Start, few: Path, gate: Gate) -> None:
+    """Its batch is UNAVAILABLE, health tells, and its successor answers what had waited."""
+    server = start(few)
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    watches = {
+        name: stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=CALL_TIMEOUT)
+        for name in ("", "same_fp32")
+    }
+    assert [SERVING, SERVING] == [next(watch).status for watch in watches.values()]
+    (worker,) = server.workers()
+    held = hold(server, gate)
+    waiting = ask(server, "same_fp32", value=3)
+    wait_until(lambda: server.waiting("same_fp32") == 1, "one waits")
+    kill(worker)
+    assert (
+        grpc.StatusCode.UNAVAILABLE,
+        "the worker process ended while it ran this request's batch",
+    ) == (held.exception().code(), held.exception().details())
+    gate.open()
+    for watch in watches.values():
+        assert [NOT_SERVING, SERVING] == [next(watch).status, next(watch).status]
+        watch.cancel()
+    assert 3.0 == np.frombuffer(waiting.result().raw_output_contents[0], np.float32)[0]
+    assert 1 == server.metric("jitney_worker_restarts", device="cpu")
+    assert 1 == server.metric("jitney_worker_state", device="cpu", state="up")
+    assert [False] == [pid == worker for pid in server.workers()]
+    assert (0, 0) == server.in_flight()
+
+
+def test_a_request_that_kills_its_worker(start: Start, few: Path) -> None:
+    """A crash in native code ends a batch and a worker, never the server."""
+    server = start(few)
+    crash = ask(server, "crash", value=POISON)
+    assert grpc.StatusCode.UNAVAILABLE == crash.exception().code()
+    assert "WORKER_LOST" == dict(crash.exception().trailing_metadata())["jitney-reason"]
+    wait_until(lambda: server.client.model_ready("crash"), "it is loaded again")
+    assert 2.0 == server.client.infer("crash", ROW)["y"][0, 0]
+
+
+def test_requests_during_a_replacement_may_be_retried(start: Start, few: Path, gate: Gate) -> None:
+    """While no worker has the model, a new request is UNAVAILABLE, with advice to come back."""
+    server = start(few)
+    (worker,) = server.workers()
+    gate.shut()  # the model is warmed up when it is loaded: held before it, the others wait
+    kill(worker)
+    wait_until(lambda: not server.client.model_ready("same_fp32"), "the worker is gone")
+    refused = ask(server, "same_fp32").exception()
+    assert grpc.StatusCode.UNAVAILABLE == refused.code()
+    assert refused.details().startswith(
+        "Request for unknown model: 'same_fp32' version 1 is not at ready state: "
+    )
+    assert int(dict(refused.trailing_metadata())["grpc-retry-pushback-ms"]) > 0
+    assert not server.client.server_ready()
+    gate.open()
+    wait_until(server.client.server_ready, "it is ready again")
+    assert 1.0 == server.client.infer("same_fp32", ROW)["y"][0, 0]
+
+
+def test_a_batch_that_hangs_is_ended(start: Start, few: Path, gate: Gate) -> None:
+    """A batch that takes longer than the limit costs its worker; its caller hears UNAVAILABLE."""
+    server = start(few, "--batch-timeout-seconds=0.5")
+    held = hold(server, gate)
+    assert grpc.StatusCode.UNAVAILABLE == held.exception().code()
+    gate.open()
+    wait_until(server.client.server_ready, "it is ready again")
+    assert 1 == server.metric("jitney_worker_restarts", device="cpu")
+
+
+def test_a_server_without_a_device_ends(start: Start, few: Path, gate: Gate) -> None:
+    """Past max_restarts nothing can be served: every caller hears so, and the exit code is 1."""
+    server = start(few, "--max-restarts=0")
+    (worker,) = server.workers()
+    held = hold(server, gate)
+    waiting = ask(server, "same_fp32")
+    wait_until(lambda: server.waiting("same_fp32") == 1, "one waits")
+    kill(worker)
+    assert {grpc.StatusCode.UNAVAILABLE} == {held.exception().code(), waiting.exception().code()}
+    assert 1 == server.wait()
+    log = server.log.read_text()
+    assert "no device can be used: cpu: its worker ended 1 times in a minute" in log
+    assert "Traceback" not in log
+
+
+# -- starting -------------------------------------------------------------------------------------
+
+
+def test_a_port_in_use_is_refused(start: Start, few: Path) -> None:
+    """A second server on a port says what is wrong and what to do, and harms the first not."""
+    server = start(few)
+    grpc_port, metrics_port = port_of(server.address), port_of(server.metrics_url)
+    code, errors = end(f"--model-repository={few}", f"--grpc-port={grpc_port}", "--metrics-port=0")
+    assert 2 == code
+    assert f"cannot listen on 127.0.0.1:{grpc_port}: is another server running there?" in errors
+    code, errors = end(
+        f"--model-repository={few}", "--grpc-port=0", f"--metrics-port={metrics_port}"
+    )
+    assert 2 == code
+    assert f"cannot serve metrics on 127.0.0.1:{metrics_port}: Address already in use" in errors
+    assert server.client.server_ready()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.com"])
+def test_other_machines_are_not_let_in_by_accident(few: Path, host: str) -> None:
+    """An address that others reach is refused without --insecure, and nothing is started."""
+    code, errors = end(f"--model-repository={few}", f"--host={host}")
+    assert (2, True, "") == (code, "say --insecure" in errors, errors.partition("Traceback")[1])
+
+
+def test_a_missing_repository_is_refused(tmp_path: Path) -> None:
+    """A folder that is not there ends the start, by name and without a traceback."""
+    code, errors = end(
+        f"--model-repository={tmp_path / 'none'}", "--grpc-port=0", "--metrics-port=0"
+    )
+    assert (2, True, "") == (
+        code,
+        "cannot list" in errors and "No such file or directory" in errors,
+        errors.partition("Traceback")[1],
+    )
+
+
+def test_an_empty_repository_is_served(start: Start, tmp_path: Path) -> None:
+    """A server without models says so, and answers about itself."""
+    root = tmp_path / "empty"
+    root.mkdir()
+    server = start(root)
+    assert ([], True) == (list(server.client.models()), server.client.server_ready())
+
+
+# -- what is where --------------------------------------------------------------------------------
+
+
+def test_torch_is_in_the_worker_only(server: LiveServer) -> None:
+    """The process that holds the sockets never loads torch; its workers do."""
+    (worker,) = server.workers()
+    loaded = [
+        "libtorch" in Path(f"/proc/{pid}/maps").read_text(errors="replace")
+        for pid in (server.pid, worker)
+    ]
+    assert [False, True] == loaded
+
+
+def test_workers_inherit_no_secrets(
+    start: Start, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the server's environment stays there, but for a few names."""
+    monkeypatch.setenv("DATABASE_PASSWORD", "swordfish")
+    server = start(few)
+    (worker,) = server.workers()
+    environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in (server.pid, worker)]
+    assert [True, False] == [b"swordfish" in environment for environment in environments]
+
+
+def test_workers_hold_no_socket_of_the_server(server: LiveServer) -> None:
+    """A worker has its channel and nothing that listens or is connected to callers."""
+    (worker,) = server.workers()
+    assert [] == psutil.Process(worker).net_connections("inet")
+
+
+def test_what_models_print_stays_off_stdout(server: LiveServer) -> None:
+    """The server's stdout is for its operator: it ends with the banner."""
+    assert server.lines[-1].startswith("stop ")
+
+
+def test_labels_never_come_from_the_wire(server: LiveServer) -> None:
+    """Names that callers make up do not become time series."""
+    for number in range(20):
+        request = infer_request(f"made up {number}", x=ROW)
+        with pytest.raises(grpc.RpcError):
+            server.call("ModelInfer", request)
+    known = {m.name for m in server.client.models()} | {"_unknown"}
+    assert (
+        set() == {labels["model"] for _, labels, _ in server.samples() if "model" in labels} - known
+    )
+    assert server.metric("jitney_requests_total", model="_unknown", code="NOT_FOUND") >= 20
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def test_more_than_the_server_takes_is_refused(start: Start, few: Path, busy: Busy) -> None:
+    """At the limit of requests in flight, the next is RESOURCE_EXHAUSTED, with a pushback."""
+    server = start(few, "--max-inflight-requests=2", "--max-inflight-bytes=40")
+    with busy(server):
+        too_large = ask_rows(server, 2)
+        second = ask(server, "same_fp32", value=5)
+        wait_until(lambda: server.in_flight()[0] == 2, "two are in flight")
+        with pytest.raises(Overloaded, match="2 requests are in flight") as caught:
+            server.client.infer("same_fp32", ROW)
+    assert caught.value.retry_after is not None
+    assert 5.0 == np.frombuffer(second.result().raw_output_contents[0], np.float32)[0]
+    assert (grpc.StatusCode.RESOURCE_EXHAUSTED, "BYTE_BUDGET") == (
+        too_large.exception().code(),
+        dict(too_large.exception().trailing_metadata())["jitney-reason"],
+    )
+    assert 1.0 == server.client.infer("same_fp32", ROW)["y"][0, 0]
+
+
+def ask_rows(server: LiveServer, rows: int) -> Any:
+    """Start a request of several rows; return gRPC's future, ended."""
+    call = server.start_infer(infer_request("same_fp32", x=np.ones((rows, 4), np.float32)))
+    call.exception()
+    return call

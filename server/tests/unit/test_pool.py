@@ -1,0 +1,537 @@
+"""Workers that run, fail, hang, lie and die, and what becomes of their batches."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import struct
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from fake_worker import STAMPS
+from pool_bench import KEY, FakeCommand, running
+
+from jitney.datatypes import DataType
+from jitney.errors import (
+    InferenceFailed,
+    InputRejected,
+    JitneyError,
+    ModelError,
+    OutOfDeviceMemory,
+    OutputTooLarge,
+    WorkerLost,
+)
+from jitney.runtime.report import LoadReport
+from jitney.scheduling.batch import BatchKey
+from jitney.signature import TensorSpec
+from jitney.testing import EchoCarrier, make_key
+from jitney.types import ModelRef, Request, RequestHeader, TensorHeader
+
+if TYPE_CHECKING:
+    from jitney.execution.executor import Completion
+    from jitney.scheduling.batch import Batch
+
+LOST = "the worker process ended while it ran this request's batch"
+
+
+# -- batches ------------------------------------------------------------------------------------
+
+
+def test_a_batch_runs_in_its_worker() -> None:
+    """Rows go through the slot and back, with the worker's stamps; memory figures are kept."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            assert ("up", "") == bench.state()
+            results = await bench.load(KEY)
+            assert [LoadReport] == [type(result) for result in results.values()]
+
+            batch = bench.start(KEY, 1, 3)
+            await bench.listener.until_ended(1)
+
+            [(ended, error, outputs, completion)] = bench.listener.ends
+            assert (batch, None) == (ended, error)
+            assert [b"".join(e.request.data[0] for e in batch.entries)] == outputs
+            assert STAMPS == completion[2:]
+            [device] = bench.pool.statistics()
+            assert ("fake, well", True, 0) == (
+                device.description,
+                device.pinned,
+                device.restarts,
+            )
+            assert {"total": 5, "allocated": 10, "reserved": 20} == device.memory_bytes
+            assert [
+                ("up", "cpu"),
+                ("opened", "echo"),
+                ("progress", "cpu", "warming up"),
+                ("loaded", "cpu", "echo/1", "plain"),
+                ("completed", "batch"),
+            ] == bench.listener.events
+
+    asyncio.run(scenario())
+
+
+def test_three_batches_are_in_flight_and_end_in_order() -> None:
+    """One runs, one is staged, one is being answered; slots are given back and used again."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            await bench.load(KEY)
+            for turn in range(3):
+                for i in range(3):
+                    bench.start(KEY, 1, name=f"{turn}{i}")
+                await bench.listener.until_ended(3 * (turn + 1))
+
+            assert [f"{turn}{i}" for turn in range(3) for i in range(3)] == [
+                batch.entries[0].request.id for batch, *_ in bench.listener.ends
+            ]
+            for batch, error, outputs, _ in bench.listener.ends:
+                assert (None, [batch.entries[0].request.data[0]]) == (error, outputs)
+
+    asyncio.run(scenario())
+
+
+def test_texts_are_gathered_by_their_bytes_and_cut_by_offsets() -> None:
+    """Rows of BYTES have their own lengths on the way in, and checked offsets on the way out."""
+    key = BatchKey(
+        ModelRef("echo", 1),
+        ((DataType.BYTES, ()),),
+        (TensorSpec("y", DataType.BYTES, ("N",)),),
+        max_rows=4,
+        max_bytes=1000,
+    )
+    parts = [struct.pack("<I", len(text)) + text for text in (b"", b"two", b"threee")]
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            await bench.load(KEY)
+            batch = bench.start(KEY, 1, 1, 1)
+            await bench.listener.until_ended(1)
+            carrier = EchoCarrier()
+            batch.key = key
+            for entry, part in zip(batch.entries, parts, strict=True):
+                header = RequestHeader("echo", "", (TensorHeader("x", DataType.BYTES, (1,)),))
+                entry.key, entry.request = key, Request(header, [part], carrier)
+
+            bench.pool.start(batch)
+            await bench.listener.until_ended(2)
+
+            _, error, outputs, completion = bench.listener.ends[1]
+            assert (None, [b"".join(parts)]) == (error, outputs)
+            assert completion.outputs is not None
+            assert [0, 4, 11, 21] == completion.outputs.outputs[0].row_offsets
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        ("INPUT", InputRejected),
+        ("MODEL", InferenceFailed),
+        ("MEMORY", OutOfDeviceMemory),
+        ("OUTPUT", OutputTooLarge),
+        ("FAULT", WorkerLost),
+    ],
+)
+def test_a_failure_is_the_error_of_its_kind(failure: str, kind: type[JitneyError]) -> None:
+    """What the worker says about a batch becomes its error, and the slot is free again."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand(f"fails: {failure}")) as bench:
+            await bench.load(KEY)
+            for i in range(4):
+                bench.start(KEY, 1)
+                await bench.listener.until_ended(i + 1)
+
+            assert {(kind, "the model raised")} == {
+                (type(error), str(error)) for _, error, _, _ in bench.listener.ends
+            }
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        *("dies on run", "closes on run", "sends a batch", "another serial", "another slot"),
+        *("other rows", "no outputs", "another datatype", "another shape", "outside"),
+        "texts without offsets",
+    ],
+)
+def test_a_worker_that_dies_or_lies_is_replaced(way: str) -> None:
+    """Its batches end with WorkerLost exactly once; the next worker has the models and serves."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand(way, "well")) as bench:
+            await bench.load(KEY)
+            bench.start(KEY, 2, name="running")
+            bench.start(KEY, 2, name="staged")
+            await bench.listener.until_ended(2)
+
+            assert [("running", WorkerLost, LOST), ("staged", WorkerLost, LOST)] == [
+                (batch.entries[0].request.id, type(error), str(error))
+                for batch, error, _, _ in bench.listener.ends
+            ]
+            bench.listener.events.clear()
+            await bench.listener.until_event("loaded", "cpu", "echo/1", "plain")
+            bench.start(KEY, 1, name="after")
+            await bench.listener.until_ended(3)
+            _, error, _, _ = bench.listener.ends[2]
+            assert error is None
+            [device] = bench.pool.statistics()
+            assert ("up", 1) == (device.state, device.restarts)
+
+    asyncio.run(scenario())
+
+
+def test_a_device_is_down_before_its_batches_end() -> None:
+    """The listener hears device_down first, so that it starts nothing there meanwhile."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("dies on run", "well")) as bench:
+            await bench.load(KEY)
+            bench.listener.events.clear()
+            bench.start(KEY, 1)
+            await bench.listener.until_ended(1)
+
+            assert [("down", "cpu"), ("completed", "batch")] == bench.listener.events
+
+    asyncio.run(scenario())
+
+
+def test_a_hung_batch_costs_its_worker_its_life() -> None:
+    """After the batch's time limit the worker is killed and replaced, and the reason is shown."""
+
+    async def scenario() -> None:
+        command = FakeCommand("hangs on run", "well")
+        async with running(command, batch_timeout=0.2) as bench:
+            await bench.load(KEY)
+            bench.start(KEY, 1)
+            await bench.listener.until_ended(1)
+
+            assert WorkerLost is type(bench.listener.ends[0][1])
+            assert ("restarting", "a batch took longer than 0.2 s") == bench.state()
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_for_a_model_that_is_not_there_is_lost() -> None:
+    """A batch that comes as its worker goes ends in a later turn, not within start()."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            bench.start(KEY, 1)
+            assert [] == bench.listener.ends
+            await bench.listener.until_ended(1)
+
+            assert "the worker of this model was just replaced" == str(bench.listener.ends[0][1])
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_too_large_for_its_slot_fails_alone() -> None:
+    """Inputs that do not fit are the batch's error, and the slot is free again."""
+    wide = make_key("echo", dims=(1 << 15,), max_rows=4)
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            await bench.load(KEY)
+            for _ in range(4):
+                bench.start(wide, 1)
+            bench.start(KEY, 1, name="after")
+            await bench.listener.until_ended(5)
+
+            errors = [error for _, error, _, _ in bench.listener.ends]
+            assert {"131072 bytes do not fit into a slot of 65536"} == set(map(str, errors[:4]))
+            assert [None] == errors[4:]
+
+    asyncio.run(scenario())
+
+
+def test_a_staged_batch_has_its_own_time() -> None:
+    """The limit of a batch counts from the end of the one before it, however that ended."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("fails: INPUT"), batch_timeout=60.0) as bench:
+            await bench.load(KEY)
+            started = bench.clock.now()
+            bench.start(KEY, 1)
+            bench.start(KEY, 1)
+            flights = bench.pool._devices["cpu"].flights
+            for i, flight in enumerate(flights):
+                flights[i] = flight._replace(sent_at=started - 50.0)
+            tell, seen = bench.listener.completed, []
+
+            def completed(batch: Batch, completion: Completion) -> None:
+                seen.extend(flight.sent_at for flight in flights)
+                tell(batch, completion)
+
+            bench.listener.completed = completed  # type: ignore[method-assign]  # looks on
+            await bench.listener.until_ended(2)
+
+            [sent_at] = seen
+            assert sent_at >= started
+
+    asyncio.run(scenario())
+
+
+# -- loads --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("refuses", "it reads files"),
+        ("dies on load", "the worker process ended while it loaded the model: "),
+        ("reports nonsense", "the worker process ended while it loaded the model: "),
+        ("loads what nobody asked for", "the worker process ended while it loaded the model: "),
+        ("hangs on load", "it was not loaded within 0.3 s"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_refused_once(content: str, text: str) -> None:
+    """Whatever its load does to the worker, the model is refused with a reason, and others load."""
+    bad = make_key("bad")
+
+    async def scenario() -> None:
+        command = FakeCommand("well")
+        async with running(command, load_timeout=0.3) as bench:
+            [result] = (await bench.load(bad, content)).values()
+            assert ModelError is type(result)
+            assert str(result).startswith(text)
+
+            assert [LoadReport] == [type(r) for r in (await bench.load(KEY)).values()]
+            bench.start(KEY, 1)
+            await bench.listener.until_ended(1)
+            assert bench.listener.ends[0][1] is None
+            assert (1 if content == "refuses" else 2) == command.starts
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_behind_a_load_is_not_taken_for_hung() -> None:
+    """A worker that loads one model for longer than a batch may take keeps the batches of another."""
+
+    async def scenario() -> None:
+        command = FakeCommand("well")
+        async with running(command, batch_timeout=0.2) as bench:
+            await bench.load(KEY)
+            slow = asyncio.ensure_future(bench.load(make_key("slow"), "takes long"))
+            await bench.listener.until(lambda: bench.pool._devices["cpu"].load is not None)
+            bench.start(KEY, 1)
+            await bench.listener.until_ended(1)
+
+            assert [LoadReport] == [type(result) for result in (await slow).values()]
+            assert (None, 1) == (bench.listener.ends[0][1], command.starts)
+
+    asyncio.run(scenario())
+
+
+def test_a_model_is_not_blamed_for_the_batch_before_its_load() -> None:
+    """When a batch kills the worker, what was to be loaded behind it is loaded by the next one."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("dies on run", "well")) as bench:
+            await bench.load(KEY)
+            link = bench.pool._devices["cpu"].link
+            assert link is not None
+            link._process.send_signal(signal.SIGSTOP)
+            bench.start(KEY, 1)
+            load = asyncio.ensure_future(bench.load(make_key("innocent")))
+            await bench.listener.until_event("opened", "innocent")
+            link._process.send_signal(signal.SIGCONT)
+
+            assert [LoadReport] == [type(result) for result in (await load).values()]
+            assert WorkerLost is type(bench.listener.ends[0][1])
+
+    asyncio.run(scenario())
+
+
+def test_the_reason_of_a_refusal_is_kept() -> None:
+    """The worker names the check that failed, for the index and the metrics."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            [result] = (await bench.load(KEY, "refuses")).values()
+            assert isinstance(result, ModelError)
+            assert "MODEL_HOSTILE" == result.reason
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [ModelError("its file changed"), OSError(24, "Too many files")])
+def test_a_file_that_cannot_be_opened_is_a_refusal(error: Exception) -> None:
+    """Nothing that opening a model's file raises ends the pool's care for its workers."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            async with asyncio.timeout(5):
+                [result] = (await bench.pool.load(bench.spec(KEY, error=error))).values()
+            assert ModelError is type(result)
+
+            other = make_key("other")
+            assert [LoadReport] == [type(r) for r in (await bench.load(other)).values()]
+
+    asyncio.run(scenario())
+
+
+def test_a_signature_that_does_not_fit_into_a_message_is_a_refusal() -> None:
+    """A model with a hundred kilobytes of labels is refused; nobody waits for it for ever."""
+    labels = tuple(f"label {i:06}" for i in range(20_000))
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            spec = bench.spec(KEY)
+            signature = spec.options.signature
+            [output] = signature.outputs
+            object.__setattr__(output, "labels", labels)
+            try:
+                async with asyncio.timeout(5):
+                    [result] = (await bench.pool.load(spec)).values()
+            finally:
+                object.__setattr__(output, "labels", ())
+            assert ModelError is type(result)
+
+    asyncio.run(scenario())
+
+
+def test_every_device_gets_every_model() -> None:
+    """A load is asked of all devices; one that refuses does not keep the others from serving."""
+
+    async def scenario() -> None:
+        commands = [FakeCommand("well", device="cpu"), FakeCommand("refuses", device="other")]
+        async with running(*commands) as bench:
+            results = await bench.load(KEY)
+
+            assert {"cpu": LoadReport, "other": ModelError} == {
+                device: type(result) for device, result in results.items()
+            }
+            bench.start(KEY, 1, device="cpu")
+            await bench.listener.until_ended(1)
+            assert bench.listener.ends[0][1] is None
+
+    asyncio.run(scenario())
+
+
+def test_an_unloaded_model_gets_no_batch() -> None:
+    """After unload the listener hears model_gone, and a late batch is lost, not run."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            await bench.load(KEY)
+            bench.pool.unload(KEY.model)
+            assert ("gone", "cpu", "echo/1") == bench.listener.events[-1]
+
+            bench.start(KEY, 1)
+            await bench.listener.until_ended(1)
+            assert WorkerLost is type(bench.listener.ends[0][1])
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_was_refused_may_be_loaded_again_after_unload() -> None:
+    """Unload forgets the refusal, so that a mended file gets its chance."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            [refused] = (await bench.load(KEY, "refuses")).values()
+            bench.pool.unload(KEY.model)
+            [loaded] = (await bench.load(KEY)).values()
+
+            assert (ModelError, LoadReport) == (type(refused), type(loaded))
+
+    asyncio.run(scenario())
+
+
+# -- starts and ends ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["exit", "garbage", "never up"])
+def test_a_worker_that_does_not_come_up_is_tried_again(way: str) -> None:
+    """launch() waits until a later one is up; no device_down is told of what never was up."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand(way, "well"), start_timeout=1.0) as bench:
+            assert [("up", "cpu")] == bench.listener.events
+            assert 1 == bench.pool.statistics()[0].restarts
+
+    asyncio.run(scenario())
+
+
+def test_a_device_whose_workers_keep_dying_is_given_up() -> None:
+    """After max_restarts deaths within a minute it is failed with the reason, and loads end."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("exit"), max_restarts=2) as bench:
+            state, reason = bench.state()
+            assert "failed" == state
+            assert reason.startswith("its worker ended 3 times in a minute: ")
+            assert [("failed", "cpu", reason)] == bench.listener.events
+            assert 3 == bench.commands[0].starts
+
+            [result] = (await bench.load(KEY)).values()
+            assert f"device cpu failed: {reason}" == str(result)
+
+    asyncio.run(scenario())
+
+
+def test_a_program_that_cannot_be_started_is_a_failed_device() -> None:
+    """Even that the interpreter is gone ends in a state with a reason."""
+
+    class Broken(FakeCommand):
+        def arguments(self, socket_fd: int, memory_fd: int) -> list[str]:
+            super().arguments(socket_fd, memory_fd)
+            return ["/nonexistent/python"]
+
+    async def scenario() -> None:
+        async with running(Broken("well"), max_restarts=0) as bench:
+            assert (
+                "failed",
+                (
+                    "its worker ended 1 times in a minute: its process could not be started "
+                    "(No such file or directory)"
+                ),
+            ) == bench.state()
+
+    asyncio.run(scenario())
+
+
+def test_stop_ends_every_process_and_every_batch() -> None:
+    """Workers that heed STOP exit; those that do not are killed; what they held is lost."""
+
+    async def scenario() -> None:
+        commands = [FakeCommand("never ends"), FakeCommand("hangs on run", device="other")]
+        async with running(*commands) as bench:
+            await bench.load(KEY)
+            bench.start(KEY, 1, device="other")
+            pids = [d.link.pid for d in bench.pool._devices.values() if d.link is not None]
+            assert all(map(psutil.pid_exists, pids))
+
+            await bench.pool.stop(0.2)
+
+            assert not any(map(psutil.pid_exists, pids))
+            assert [WorkerLost] == [type(error) for _, error, _, _ in bench.listener.ends]
+            assert {"stopped"} == {d.state for d in bench.pool.statistics()}
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_inherits_no_secrets() -> None:
+    """Only a list of harmless variables passes; the number of threads is set."""
+    command = FakeCommand("well")
+    assert {"PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"} <= set(
+        command.environment
+    )
+    environment = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "CUDA_VISIBLE_DEVICES": "4,7"}
+
+    from jitney.execution.link import worker_environment  # beside its only use
+
+    kept = worker_environment(environment, "cuda:1", 2)
+    assert ("/bin", "7", "2") == (
+        kept["PATH"],
+        kept["CUDA_VISIBLE_DEVICES"],
+        kept["OMP_NUM_THREADS"],
+    )
+    assert "AWS_SECRET_ACCESS_KEY" not in kept
+    assert "" == worker_environment(environment, "cpu", 0)["CUDA_VISIBLE_DEVICES"]
