@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import platform
+import shutil
 import signal
 import sys
 from importlib import metadata
@@ -306,12 +307,11 @@ def _banner(server: Server) -> list[str]:
     if server.page is not None:
         lines.append(f"metrics  http://{host}:{server.page.port}/metrics")
     where = "" if server.grpc.port == 8001 else f" --address {host}:{server.grpc.port}"  # noqa: PLR2004
-    lines += [
-        "",
-        f"try      jitney status{where}",
-        *(f"         jitney infer {hint}{where}" for hint in _hints(server)),
-        "stop     Ctrl-C",
-    ]
+    # What can be copied and pasted: under `make serve` the command is not on the PATH.
+    command = "jitney" if shutil.which("jitney") else sys.argv[0]
+    calls = [f"{command} status", *(f"{command} infer {hint}" for hint in _hints(server))]
+    lines += ["", *(f"{'' if i else 'try':<8} {call}{where}" for i, call in enumerate(calls))]
+    lines.append("stop     Ctrl-C")
     return lines
 
 

@@ -44,7 +44,7 @@ REASONS: Final = {
     "bad_golden": "golden sample 0: output 'y' differs by 1 from what the author got",
     "bad_toml": "model.toml: not TOML: ",
     "bomb": "the file is built to do harm",
-    "crash_at_load": "the worker process ended while it loaded the model",
+    "crash_at_load": "while it loaded the model: it closed its channel; killed by SIGSEGV",
     "cut": "the file was cut short, copy it again",
     "eager": "it lacks a program: this is no TorchScript file",
     "empty": "not a model file: expected an archive as torch.jit.save writes it",

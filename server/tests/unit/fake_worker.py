@@ -128,7 +128,7 @@ class FakeWorker:
             self.channel.send(wire.write_failed(failed))
             return
         if way == "sends a batch":
-            self.channel.send(wire.write_run(run.serial, 1, 1, 0, []))
+            self.channel.send(wire.write_run(run.serial, 1, 1, 0, ()))
             return
         done = Done(run.serial, run.rows, run.slot, STAMPS, 10, 20, self.echo(run))
         first = done.outputs[0]
@@ -136,21 +136,21 @@ class FakeWorker:
             "another serial": done._replace(serial=run.serial + 1),
             "another slot": done._replace(slot=(run.slot + 1) % 3),
             "other rows": done._replace(rows=run.rows + 1),
-            "no outputs": done._replace(outputs=[]),
-            "another datatype": done._replace(outputs=[first._replace(datatype=DataType.INT32)]),
+            "no outputs": done._replace(outputs=()),
+            "another datatype": done._replace(outputs=(first._replace(datatype=DataType.INT32),)),
             "another shape": done._replace(
-                outputs=[Tensor(DataType.FP32, (1, run.rows), 0, 4 * run.rows)]
+                outputs=(Tensor(DataType.FP32, (1, run.rows), 0, 4 * run.rows),)
                 if run.rows > 1
-                else [Tensor(DataType.FP32, (), 0, 4)]
+                else (Tensor(DataType.FP32, (), 0, 4),)
             ),
-            "outside": done._replace(outputs=[first._replace(offset=1 << 40)]),
+            "outside": done._replace(outputs=(first._replace(offset=1 << 40),)),
             "texts without offsets": done._replace(
-                outputs=[Tensor(DataType.BYTES, first.shape, 0, first.nbytes)]
+                outputs=(Tensor(DataType.BYTES, first.shape, 0, first.nbytes),)
             ),
         }
         self.channel.send(wire.write_done(lies.get(way, done)))
 
-    def echo(self, run: wire.Run) -> list[Tensor]:
+    def echo(self, run: wire.Run) -> tuple[Tensor, ...]:
         """Copy every input to the outputs, at the same place."""
         inputs, outputs = self.memory.inputs[run.slot], self.memory.outputs[run.slot]
         tensors = []
@@ -163,7 +163,7 @@ class FakeWorker:
                 at = len(outputs) - 8 * len(offsets)
                 outputs[at:] = struct.pack(f"<{len(offsets)}Q", *offsets)
             tensors.append(tensor._replace(row_offsets_at=at))
-        return tensors
+        return tuple(tensors)
 
 
 def main() -> int:

@@ -227,7 +227,7 @@ class World:
         self.end(expired, "expired")
 
     def check_batch(self, batch: Batch, before: dict[BatchKey, list[Entry]]) -> None:
-        """A batch is what the contract says; note where it went."""
+        """Check that a batch is what the contract says; note where it went."""
         key, device = batch.key, self.devices[batch.device]
         self.log.append(
             (batch.reason, batch.device, batch.rows, *(e.request.id for e in batch.entries))
@@ -243,6 +243,7 @@ class World:
             assert entry not in self.ended
             assert entry.deadline is None or entry.deadline > self.now
         staged = device.running is not None
+        assert staged == batch.staged
         if batch.reason is Reason.RETRY:
             assert not staged
             self.retries.remove(batch)
@@ -282,7 +283,7 @@ class World:
         )
 
     def rest(self, device: str) -> float:
-        """Until when a device wants full batches only. How long it should be is tested by itself."""
+        """Return until when a device wants full batches only; the rule itself has its own tests."""
         return self.policy._devices[device].rests_until
 
     def is_due(self, key: BatchKey, queue: list[Entry], device: str) -> bool:
@@ -307,7 +308,7 @@ class World:
                 assert not any(self.is_full(key, queue) for key, queue in mine)
 
     def check_due(self) -> None:
-        """The next moment is the first deadline or the first delay that an idle device awaits."""
+        """Check that the next moment is the first deadline, delay or rest that anything awaits."""
         moments = [e.deadline for e in self.waiting() if e.deadline is not None]
         moments += [
             max(queue[0].arrived + key.max_delay, self.rest(name))

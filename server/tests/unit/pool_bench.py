@@ -21,13 +21,12 @@ from jitney.signature import Signature, TensorSpec
 from jitney.testing import Ends, make_entry, make_key
 
 if TYPE_CHECKING:
-    from jitney.runtime.report import LoadReport
-    from jitney.types import ModelRef
-    from jitney.errors import ModelError
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from jitney.errors import JitneyError
+    from jitney.errors import JitneyError, ModelError
     from jitney.execution.executor import Completion
+    from jitney.runtime.report import LoadReport
+    from jitney.types import ModelRef
 
 SCRIPT = str(Path(__file__).with_name("fake_worker.py"))
 SOURCES = str(Path(jitney.__file__).parents[1])

@@ -235,15 +235,15 @@ def test_byte_length(length: int) -> None:
         (
             texts(b"a", b"bcd")[:-1],
             (
-                "incomplete string element 1 of inference input 'text' for model 'm': it ends 1 bytes "
-                "behind the data"
+                "incomplete string element 1 of inference input 'text' for model 'm': it ends 1 "
+                "bytes behind the data"
             ),
         ),
         (
             texts(b"a") + b"\1\0\0",
             (
-                "incomplete string element 1 of inference input 'text' for model 'm': it ends 2 bytes "
-                "behind the data"
+                "incomplete string element 1 of inference input 'text' for model 'm': it ends 2 "
+                "bytes behind the data"
             ),
         ),
         (
@@ -314,6 +314,19 @@ def test_a_claimed_size_is_believed_only_when_the_bytes_came(
         assert 4 * elements <= len(data)
     else:
         assert elements * spec.datatype.item_size == len(data)
+
+
+@pytest.mark.parametrize("shape", [(1, 0, (1 << 63) - 1), (1, 1 << 40, 0, 1 << 40)])
+def test_an_empty_tensor_has_dimensions_that_fit_a_machine(shape: tuple[int, ...]) -> None:
+    """No bytes agree with any dimensions beside a 0, so those are bounded by themselves."""
+    signature = Signature(
+        (TensorSpec("x", FP32, ("N", *[-1] * (len(shape) - 1))),), (TensorSpec("y", FP32, ("N",)),)
+    )
+    got = ",".join(map(str, shape))
+
+    assert (
+        f"input 'x' for model 'm' has the shape [{got}], whose strides are too large"
+    ) == refusal(header(("x", FP32, shape)), signature)
 
 
 def test_nothing_is_allocated_from_a_claimed_size() -> None:

@@ -45,7 +45,9 @@ def values_of(datatype: DataType) -> st.SearchStrategy[Any]:
 
 def tensor(**contents: Any) -> Any:
     """Return an input ``x`` with typed contents."""
-    return pb.ModelInferRequest.InferInputTensor(name="x", contents=contents)
+    return pb.ModelInferRequest.InferInputTensor(
+        name="x", contents=pb.InferTensorContents(**contents)
+    )
 
 
 @given(st.data(), st.sampled_from(list(FORMATS)))
@@ -97,7 +99,7 @@ def test_a_value_outside_its_range_is_refused(field: str, datatype: DataType, va
 @pytest.mark.parametrize("datatype", DataType)
 @pytest.mark.parametrize("field", FIELDS)
 def test_each_field_carries_its_own_datatypes_only(field: str, datatype: DataType) -> None:
-    """The field of another datatype is refused with the protocol's text; FP16 and BF16 have none."""
+    """The field of another datatype is refused with the protocol's text; FP16 has no field."""
     value = b"a" if field == "bytes_contents" else 1
     wrong = tensor(**{field: [value]})
     if datatype in FIELDS[field]:

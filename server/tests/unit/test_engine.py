@@ -199,6 +199,23 @@ def test_draining_refuses_what_is_new_and_finishes_what_is_not() -> None:
     assert (0, 0) == bench.in_flight
 
 
+def test_a_drain_tells_when_the_last_request_has_ended() -> None:
+    """The call comes with the last end, reply or cancellation, or at once if none is left."""
+    bench = Bench()
+    idle: list[str] = []
+    entries = [bench.submit(make_request()) for _ in range(2)]
+    bench.admission.drain(lambda: idle.append("told"))
+
+    bench.clock.run_soon()
+    bench.engine.cancel(entries[0])
+    assert [] == idle
+    bench.executor.complete_next()
+    assert ["told"] == idle
+
+    bench.admission.drain(lambda: idle.append("at once"))
+    assert ["told", "at once"] == idle
+
+
 def test_cancelling_frees_once_whenever_it_comes() -> None:
     """Cancelled while it waits or runs, and twice: the counts are 0 and nobody is called."""
     bench = Bench()
@@ -258,9 +275,9 @@ def test_infer_returns_the_reply_or_raises_the_error() -> None:
         bench.executor.complete_next()
         bench.executor.fail_next(error := WorkerLost("gone"))
 
-        reply, failure = await asyncio.gather(*tasks, return_exceptions=True)
+        results: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
 
-        assert ("a", error) == (reply.id, failure)  # type: ignore[union-attr]
+        assert ("a", error) == (results[0].id, results[1])
         assert (0, 0) == bench.in_flight
 
     asyncio.run(scenario())

@@ -80,7 +80,7 @@ def test_tensors_are_views_of_the_message() -> None:
 
 
 def test_equal_requests_with_other_bytes_and_ids_have_equal_heads() -> None:
-    """What differs between the calls of one client is not in the head, so heads can be remembered."""
+    """What differs between the calls of one client is not in the head: heads can be remembered."""
     first, second = (
         pb.ModelInferRequest(
             model_name="m", id=name, inputs=[{"name": "x", "shape": [1]}], raw_input_contents=[raw]
@@ -141,16 +141,15 @@ def test_100_000_mutations_are_cut_as_protobuf_would_or_refused() -> None:
         model_name="digits",
         model_version="1",
         id="abc",
-        inputs=[{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8]}],
-        outputs=[{"name": "scores"}],
         raw_input_contents=[bytes(range(256)), b""],
     )
+    plain.inputs.add(name="image", datatype="FP32", shape=[1, 1, 8, 8])
+    plain.outputs.add(name="scores")
     plain.parameters["jitney_timing"].bool_param = True
-    typed = pb.ModelInferRequest(
-        model_name="simple",
-        inputs=[{"name": "x", "datatype": "INT32", "shape": [4]}],
+    typed = pb.ModelInferRequest(model_name="simple")
+    typed.inputs.add(name="x", datatype="INT32", shape=[4]).contents.int_contents.extend(
+        [1, -1, 1 << 30, 0]
     )
-    typed.inputs[0].contents.int_contents.extend([1, -1, 1 << 30, 0])
     corpus = (
         plain.SerializeToString(),
         typed.SerializeToString(),

@@ -52,7 +52,7 @@ def test_failed_counts_only_when_no_device_has_it() -> None:
     [(False, ModelNotReady, "loading"), (True, ModelLoadFailed, "broken")],
 )
 def test_a_version_that_is_not_ready_says_why(
-    fail: bool,  # a case
+    fail: bool,  # noqa: FBT001  # a case
     kind: type[Exception],
     reason: str,
 ) -> None:

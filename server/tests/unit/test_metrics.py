@@ -161,14 +161,14 @@ def test_the_page_shows_the_numbers_that_were_told() -> None:
     metrics.cancelled(ECHO, "queued")
     metrics.add_gauge(GaugeReading("jitney_up", "Help.", ("device",), lambda: [(("d0",), 1)]))
 
-    model = 'model="echo",'
+    model, unknown = 'model="echo",', 'model="_unknown",'
     expected = {
         f'jitney_batches_total{{device="d0",{model}reason="idle",version="1"}} 1.0',
         f'jitney_batches_total{{device="d0",{model}reason="full",version="1"}} 1.0',
         f'jitney_failed_batches_total{{device="d0",{model}reason="MODEL_ERROR",version="1"}} 1.0',
         f'jitney_requests_total{{code="OK",method="ModelInfer",{model}version="1"}} 1.0',
-        'jitney_requests_total{code="NOT_FOUND",method="ModelInfer",model="_unknown",version=""} 1.0',
-        'jitney_rejected_total{model="_unknown",reason="BAD_INPUT",version=""} 1.0',
+        f'jitney_requests_total{{code="NOT_FOUND",method="ModelInfer",{unknown}version=""}} 1.0',
+        f'jitney_rejected_total{{{unknown}reason="BAD_INPUT",version=""}} 1.0',
         f'jitney_rejected_total{{{model}reason="BAD_INPUT",version="1"}} 1.0',
         f'jitney_rejected_total{{{model}reason="MODEL_ERROR",version="1"}} 1.0',
         f'jitney_cancelled_total{{{model}stage="queued",version="1"}} 1.0',

@@ -22,6 +22,7 @@ from jitney.errors import (
     OutputTooLarge,
     WorkerLost,
 )
+from jitney.execution.link import worker_environment
 from jitney.runtime.report import LoadReport
 from jitney.scheduling.batch import BatchKey
 from jitney.signature import TensorSpec
@@ -262,7 +263,8 @@ def test_a_staged_batch_has_its_own_time() -> None:
             flights = bench.pool._devices["cpu"].flights
             for i, flight in enumerate(flights):
                 flights[i] = flight._replace(sent_at=started - 50.0)
-            tell, seen = bench.listener.completed, []
+            tell = bench.listener.completed
+            seen: list[float] = []
 
             def completed(batch: Batch, completion: Completion) -> None:
                 seen.extend(flight.sent_at for flight in flights)
@@ -311,7 +313,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_once(content: str, text: str) 
 
 
 def test_a_batch_behind_a_load_is_not_taken_for_hung() -> None:
-    """A worker that loads one model for longer than a batch may take keeps the batches of another."""
+    """A worker may load one model for longer than a batch of another may take."""
 
     async def scenario() -> None:
         command = FakeCommand("well")
@@ -524,8 +526,6 @@ def test_a_worker_inherits_no_secrets() -> None:
         command.environment
     )
     environment = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "CUDA_VISIBLE_DEVICES": "4,7"}
-
-    from jitney.execution.link import worker_environment  # beside its only use
 
     kept = worker_environment(environment, "cuda:1", 2)
     assert ("/bin", "7", "2") == (

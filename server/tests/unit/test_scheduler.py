@@ -1,4 +1,4 @@
-"""The loop between policy and executor: every entry ends once, and a failure stays with its cause."""
+"""The loop between policy and executor: every entry ends once, a failure stays with its cause."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from jitney.errors import (
     Overloaded,
     WorkerLost,
 )
+from jitney.execution.executor import Completion
 from jitney.scheduling.batch import Reason, State
 from jitney.scheduling.policy import Policy
 from jitney.scheduling.scheduler import Scheduler
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
 class Bench:
     """A scheduler on a fake clock over a puppet, with devices that may run ``keys``."""
 
-    def __init__(self, *keys: BatchKey, devices: int = 1) -> None:
+    def __init__(self, *keys: BatchKey, devices: int = 1, max_overhead: float = 1.0) -> None:
         self.clock = FakeClock()
         self.metrics = Metrics()
-        self.policy = Policy()
+        self.policy = Policy(max_overhead)
         self.executor = PuppetExecutor(self.clock)
         self.scheduler = Scheduler(self.policy, self.executor, self.clock, self.metrics)
         self.executor.listener = self.scheduler
@@ -63,7 +64,7 @@ class Bench:
 
     def submit(
         self,
-        id: str,  # the protocol's word
+        id: str,  # noqa: A002  # the protocol's word
         rows: int = 1,
         *,
         key: BatchKey | None = None,
@@ -222,6 +223,26 @@ def test_timings_come_from_the_stamps() -> None:
     )
 
 
+def test_overhead_is_what_neither_the_worker_nor_the_batch_before_it_took() -> None:
+    """Of half a second of which the worker ran three eighths, an eighth is overhead."""
+    bench = Bench(make_key(max_rows=1), max_overhead=0.5)
+    bench.submit("running")
+    bench.submit("staged")
+    bench.clock.advance(0.5)
+
+    bench.executor.complete_next(stages=Stages(0.125, 0.125, 0.125))
+    once = bench.policy._overhead
+    bench.clock.advance(0.5)
+    bench.executor.complete_next()
+    bench.submit("fails")
+    bench.clock.advance(0.5)
+    [batch] = bench.executor.pending
+    stamp = bench.clock.now()
+    bench.scheduler.completed(batch, Completion(None, WorkerLost(), stamp, stamp, stamp, stamp))
+
+    assert (0.125 / 8, 0.125 / 8) == (once, bench.policy._overhead)
+
+
 # -- ends ---------------------------------------------------------------------------------------
 
 
@@ -269,8 +290,14 @@ def test_whoever_is_told_may_cancel_its_neighbours() -> None:
         first, second = bench.submit("first"), bench.submit("second")
         told: list[str] = []
 
-        def cancel_other(entry: Entry, *_: object) -> None:
-            told.append(entry.request.id)  # used within the turn
+        def cancel_other(
+            entry: Entry,
+            *_: object,
+            told: list[str] = told,
+            bench: Bench = bench,
+            second: Entry = second,
+        ) -> None:
+            told.append(entry.request.id)
             bench.scheduler.cancel(second)
 
         first.done = cancel_other
@@ -462,7 +489,7 @@ def test_refuse_rest_fails_everything_that_waits_and_counts_it() -> None:
 def test_exactly_once_on_random_histories() -> None:
     """Over 300 random histories each entry ends once, rightly, or was cancelled."""
     for seed in range(300):
-        chance = random.Random(seed)  # a schedule, not a secret
+        chance = random.Random(seed)  # noqa: S311  # a schedule, not a secret
         play(chance)
 
 

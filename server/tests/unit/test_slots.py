@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitney.datatypes import DataType
-from jitney.execution.slots import ALIGNMENT, SlotMemory, Slots, aligned
+from jitney.execution.slots import SlotMemory, Slots
 from jitney.execution.wire import Tensor, WireError
 
 SIZE = 4096
@@ -71,33 +71,27 @@ def test_a_slot_is_held_by_one_batch(slots: Slots) -> None:
     assert held[1] == slots.acquire()
 
 
-def test_inputs_are_laid_out_one_after_the_other(slots: Slots) -> None:
-    """Every input starts at an aligned offset and has exactly its bytes."""
-    offsets, views = slots.lay_out(1, [10, 64, 0, 100])
+def test_inputs_are_writable_views_of_their_slot(slots: Slots) -> None:
+    """Each input has exactly its bytes at its offset, up to the last byte of the slot."""
+    tensors = (Tensor(DataType.UINT8, (10,), 0, 10), Tensor(DataType.UINT8, (96,), 4000, 96))
 
-    assert ([0, 64, 128, 128], [10, 64, 0, 100]) == (offsets, [len(view) for view in views])
-    views[3][:] = b"x" * 100
-    assert b"x" * 100 == slots.memory.inputs[1][128:228]
+    views = slots.inputs(1, tensors)
+    for view in views:
+        view[:] = b"x" * len(view)
+
+    assert [10, 96] == [len(view) for view in views]
+    assert b"x" * 10 + bytes(3990) + b"x" * 96 == bytes(slots.memory.inputs[1])
 
 
-@given(st.lists(st.integers(0, 3000), max_size=6))
-def test_what_fits_is_laid_out_and_what_does_not_is_refused(sizes: list[int]) -> None:
-    """Whatever the sizes: aligned views that do not overlap, or WireError."""
-    memory = SlotMemory.create(1, SIZE)
-    memory.close_fd()
-    end = 0
-    for size in sizes:
-        end = aligned(end) + size
-    try:
-        offsets, views = Slots(memory).lay_out(0, sizes)
-    except WireError:
-        assert end > SIZE
-        return
-    assert end <= SIZE
-    for i, (offset, view) in enumerate(zip(offsets, views, strict=True)):
-        assert 0 == offset % ALIGNMENT
-        assert sizes[i] == len(view)
-        assert i == 0 or offset >= offsets[i - 1] + sizes[i - 1]
+@pytest.mark.parametrize(("offset", "nbytes"), [(4000, 97), (4096, 1), (4160, 0), (0, 4097)])
+def test_inputs_that_do_not_fit_are_refused(slots: Slots, offset: int, nbytes: int) -> None:
+    """One byte behind the slot's end is one too many, and the text has both sizes."""
+    tensors = (Tensor(DataType.UINT8, (1,), 0, 1), Tensor(DataType.UINT8, (1,), offset, nbytes))
+
+    with pytest.raises(WireError) as caught:
+        slots.inputs(0, tensors)
+
+    assert f"{offset + nbytes} bytes do not fit into a slot of 4096" == str(caught.value)
 
 
 def test_an_output_is_a_view_of_its_bytes(slots: Slots) -> None:

@@ -127,7 +127,7 @@ def test_what_does_not_pass_asks_for_nothing(kind: type[errors.JitneyError]) -> 
 
 @pytest.mark.parametrize("character", ["a", "%", "ü", "\n", "\U0001f68c"])
 def test_a_text_fits_into_what_clients_accept(character: str) -> None:
-    """However it is encoded, a text has at most MAX_TEXT bytes on the wire; a short one is whole."""
+    """However it is encoded, a text has at most MAX_TEXT bytes on the wire."""
     _, text, _ = aborted(errors.InvalidRequest(character * 10_000))
 
     size = sum(1 if " " <= c <= "~" and c != "%" else 3 * len(c.encode()) for c in text)

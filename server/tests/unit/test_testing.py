@@ -163,4 +163,4 @@ def test_the_example_of_the_package_runs() -> None:
         "from jitney.telemetry.metrics import Metrics\n"
     )
     assert "assert" in program
-    exec(imports + program, {})  # our own docstring
+    exec(imports + program, {})  # noqa: S102  # our own docstring

@@ -43,19 +43,19 @@ def tensors(draw: st.DrawFn) -> Tensor:
     return Tensor(datatype, shape, offset, nbytes, draw(st.integers(-1, (1 << 63) - 1)))
 
 
-TENSORS = st.lists(tensors(), max_size=5)
+TENSORS = st.lists(tensors(), max_size=5).map(tuple)
 
 ROW = Tensor(DataType.FP32, (2, 3), 64, 24)
 WORDS = Tensor(DataType.BYTES, (2,), 128, 17, 256)
-RUN = wire.write_run(7, 3, 2, 1, [ROW, WORDS])
-DONE = wire.write_done(Done(7, 2, 1, (1.0, 2.0, 3.0, 4.0), 1 << 30, 1 << 31, [ROW, WORDS]))
+RUN = wire.write_run(7, 3, 2, 1, (ROW, WORDS))
+DONE = wire.write_done(Done(7, 2, 1, (1.0, 2.0, 3.0, 4.0), 1 << 30, 1 << 31, (ROW, WORDS)))
 FAILED = wire.write_failed(Failed(7, 1, Failure.INPUT, (1.0,) * 4, "the model raised"))
 HELLO = wire.write_note(Kind.HELLO, 0, {"device": "cpu", "memory": {"total": 1}})
 
 
 @given(U32, U32, U32, U16, TENSORS)
 def test_a_run_is_read_as_it_was_written(
-    serial: int, instance: int, rows: int, slot: int, inputs: list[Tensor]
+    serial: int, instance: int, rows: int, slot: int, inputs: tuple[Tensor, ...]
 ) -> None:
     """Every number and every tensor of a batch arrives."""
     message = wire.write_run(serial, instance, rows, slot, inputs)
@@ -64,14 +64,14 @@ def test_a_run_is_read_as_it_was_written(
 
 
 @given(U32, U32, U16, STAMPS, U64, U64, TENSORS)
-def test_a_done_is_read_as_it_was_written(  # one per field
+def test_a_done_is_read_as_it_was_written(  # noqa: PLR0917  # one per field
     serial: int,
     rows: int,
     slot: int,
     stamps: tuple[float, float, float, float],
     allocated: int,
     reserved: int,
-    outputs: list[Tensor],
+    outputs: tuple[Tensor, ...],
 ) -> None:
     """Stamps, figures and outputs of a batch arrive."""
     done = Done(serial, rows, slot, stamps, allocated, reserved, outputs)
@@ -104,7 +104,7 @@ def test_a_note_is_read_as_it_was_written(
 
 
 def test_a_long_text_is_cut() -> None:
-    """A failure's text keeps its first 4,096 bytes, and a character that was cut through is marked."""
+    """A failure's text keeps its first 4,096 bytes; a character that was cut through is marked."""
     failed = Failed(1, 0, Failure.INPUT, (0.0,) * 4, "a" + "ü" * 5000)
 
     read = wire.read(wire.write_failed(failed))

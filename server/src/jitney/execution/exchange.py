@@ -2,45 +2,71 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jitney.execution.executor import Completion
+from jitney.execution.slots import aligned
 from jitney.execution.wire import Done, Tensor, WireError
 from jitney.scheduling.placement import by_carrier, place
 from jitney.types import BatchOutputs, OutputTensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jitney.datatypes import DataType
     from jitney.execution.slots import Slots
-    from jitney.scheduling.batch import Batch
+    from jitney.scheduling.batch import Batch, BatchKey
 
 __all__ = ["gather", "read_done"]
 
+REMEMBERED: Final = 4096
+"""Layouts, one for each key and number of rows, that are kept."""
 
-def gather(batch: Batch, slots: Slots, slot: int) -> list[Tensor]:
+
+def gather(batch: Batch, slots: Slots, slot: int) -> tuple[Tensor, ...]:
     """Copy a batch's inputs into a slot; return where they stand.
 
     :raises WireError: when they do not fit, which the limits of the batch's key rule out.
     """
-    key = batch.key
     placed = place(batch)
-    lead = (batch.rows,) if key.batched else ()
-    shapes = [(*lead, *dims) for _, dims in key.inputs]
-    sizes = []
-    for i, (datatype, _) in enumerate(key.inputs):
-        if datatype.item_size:
-            sizes.append(math.prod(shapes[i]) * datatype.item_size)
-        else:
-            sizes.append(sum(len(p.request.data[p.order[i]]) for _, p in placed))
-    offsets, views = slots.lay_out(slot, sizes)
+    layout = _fixed_layout(batch.key, batch.rows)
+    if layout is None:
+        sizes = [
+            math.prod(shape) * datatype.item_size
+            if datatype.item_size
+            else sum(len(p.request.data[p.order[i]]) for _, p in placed)
+            for i, (datatype, shape) in enumerate(_shapes(batch.key, batch.rows))
+        ]
+        layout = _lay_out(batch.key, batch.rows, sizes)
+    views = slots.inputs(slot, layout)
     for carrier, members in by_carrier(placed):
         carrier.gather([p for _, p in members], views)
-    return [
-        Tensor(datatype, shape, offset, size)
-        for (datatype, _), shape, offset, size in zip(
-            key.inputs, shapes, offsets, sizes, strict=True
-        )
-    ]
+    return layout
+
+
+def _shapes(key: BatchKey, rows: int) -> list[tuple[DataType, tuple[int, ...]]]:
+    lead = (rows,) if key.batched else ()
+    return [(datatype, (*lead, *dims)) for datatype, dims in key.inputs]
+
+
+def _lay_out(key: BatchKey, rows: int, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    tensors = []
+    at = 0
+    for (datatype, shape), size in zip(_shapes(key, rows), sizes, strict=True):
+        tensors.append(Tensor(datatype, shape, at, size))
+        at = aligned(at + size)
+    return tuple(tensors)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _fixed_layout(key: BatchKey, rows: int) -> tuple[Tensor, ...] | None:
+    """Return where the inputs of a batch stand, None where BYTES make that vary."""
+    if not all(datatype.item_size for datatype, _ in key.inputs):
+        return None
+    sizes = [math.prod(shape) * datatype.item_size for datatype, shape in _shapes(key, rows)]
+    return _lay_out(key, rows, sizes)
 
 
 def read_done(batch: Batch, slots: Slots, done: Done) -> Completion:

@@ -39,6 +39,9 @@ KEPT_VARIABLES: Final = (
 """What a worker inherits. Everything else stays behind: a worker runs code that came with a model,
 and environments hold secrets."""
 
+EXIT_GRACE: Final = 0.02
+"""Seconds from the end of a worker's channel to the question what its process ended with."""
+
 
 def worker_environment(
     environment: Mapping[str, str], device: str, threads: int
@@ -199,7 +202,10 @@ class WorkerLink:
             self._end(f"its channel broke ({error.strerror})")
             return
         if not size:
-            self._end("it closed its channel")
+            # The kernel closes a dying process's files before its parent can ask how it died, and
+            # the signal's name is what an operator needs (SIGKILL: probably out of memory).
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.call_later(EXIT_GRACE, self._end, "it closed its channel")
             return
         try:
             read = wire.read(bytes(self._view[:size]))

@@ -354,6 +354,8 @@ class WorkerPool:
                 link.kill(f"model {spec.ref} hung while it was loaded")
         except ModelError as error:  # the file is not there, or not what it was
             result = error
+        except wire.WireError as error:  # its signature is too long for a message
+            result = ModelError(str(error))
         except wire.WireError as error:
             result = ModelError(f"its signature is too long to be sent to a worker: {error}")
         except OSError as error:

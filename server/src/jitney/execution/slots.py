@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jitney.execution.wire import Tensor, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["ALIGNMENT", "SlotMemory", "Slots", "aligned"]
 
@@ -87,25 +90,19 @@ class Slots:
         """Give a slot back."""
         self._free.append(slot)
 
-    def lay_out(
-        self, slot: int, sizes: list[int]
-    ) -> tuple[list[int], list[memoryview]]:
-        """Place inputs of the given sizes one after the other; return offsets and views.
+    def inputs(self, slot: int, tensors: Sequence[Tensor]) -> list[memoryview]:
+        """Return the writable regions of a batch's inputs.
 
-        :raises WireError: when they do not fit, which the batch key's limits rule out.
+        :raises WireError: when one lies outside the slot, which the batch key's limits rule out.
         """
         base = self.memory.inputs[slot]
-        offsets, views = [], []
-        at = 0
-        for size in sizes:
-            end = at + size
-            if end > len(base):
-                msg = f"{end} bytes do not fit into a slot of {len(base)}"
-                raise WireError(msg)
-            offsets.append(at)
-            views.append(base[at:end])
-            at = aligned(end)
-        return offsets, views
+        if tensors and tensors[-1].offset + tensors[-1].nbytes > len(base):
+            msg = (
+                f"{tensors[-1].offset + tensors[-1].nbytes} bytes do not fit into a slot of "
+                f"{len(base)}"
+            )
+            raise WireError(msg)
+        return [base[tensor.offset : tensor.offset + tensor.nbytes] for tensor in tensors]
 
     def output(self, slot: int, tensor: Tensor, rows: int) -> tuple[memoryview, list[int] | None]:
         """Return an output's bytes and, for BYTES of a batched model, its checked row offsets.

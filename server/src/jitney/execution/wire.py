@@ -15,6 +15,7 @@ and JSON documents are UTF-8 JSON; neither is longer than ``MAX_MESSAGE``.
 from __future__ import annotations
 
 import enum
+import functools
 import json
 import math
 import struct
@@ -33,6 +34,8 @@ __all__ = [
     "Run",
     "Tensor",
     "WireError",
+    "pack_tensors",
+    "parse_tensors",
     "read",
     "write_done",
     "write_failed",
@@ -42,6 +45,9 @@ __all__ = [
 
 MAX_MESSAGE: Final = 128 * 1024
 """Bytes of the longest message; a kernel's default socket buffer holds one."""
+
+REMEMBERED: Final = 1024
+"""Lists of tensors that each side remembers in both forms; see ``parse_tensors``."""
 
 MAX_RANK: Final = 17
 MAX_TENSORS: Final = 64
@@ -126,7 +132,7 @@ class Run(NamedTuple):
     instance: int
     rows: int
     slot: int
-    inputs: list[Tensor]
+    inputs: tuple[Tensor, ...]
 
 
 class Done(NamedTuple):
@@ -138,7 +144,7 @@ class Done(NamedTuple):
     stamps: tuple[float, float, float, float]
     allocated_bytes: int
     reserved_bytes: int
-    outputs: list[Tensor]
+    outputs: tuple[Tensor, ...]
 
 
 class Failed(NamedTuple):
@@ -159,40 +165,40 @@ class Note(NamedTuple):
     document: dict[str, Any]
 
 
-def _pack_tensors(tensors: list[Tensor]) -> list[bytes]:
-    return [
+@functools.lru_cache(maxsize=REMEMBERED)
+def pack_tensors(tensors: tuple[Tensor, ...]) -> bytes:
+    """Return the end of a RUN or DONE message; most batches repeat an earlier one's."""
+    return b"".join(
         TENSOR.pack(t.datatype.code, len(t.shape), t.offset, t.nbytes, t.row_offsets_at)
         + struct.pack(f"<{len(t.shape)}q", *t.shape)
         for t in tensors
-    ]
+    )
 
 
-def write_run(serial: int, instance: int, rows: int, slot: int, inputs: list[Tensor]) -> bytes:
+def write_run(
+    serial: int, instance: int, rows: int, slot: int, inputs: tuple[Tensor, ...]
+) -> bytes:
     """Return a RUN message."""
-    return b"".join(
-        [
-            HEADER.pack(MAGIC, VERSION, Kind.RUN, serial),
-            RUN.pack(instance, rows, slot, len(inputs)),
-            *_pack_tensors(inputs),
-        ]
+    return (
+        HEADER.pack(MAGIC, VERSION, Kind.RUN, serial)
+        + RUN.pack(instance, rows, slot, len(inputs))
+        + pack_tensors(inputs)
     )
 
 
 def write_done(done: Done) -> bytes:
     """Return a DONE message."""
-    return b"".join(
-        [
-            HEADER.pack(MAGIC, VERSION, Kind.DONE, done.serial),
-            DONE.pack(
-                done.rows,
-                done.slot,
-                len(done.outputs),
-                *done.stamps,
-                done.allocated_bytes,
-                done.reserved_bytes,
-            ),
-            *_pack_tensors(done.outputs),
-        ]
+    return (
+        HEADER.pack(MAGIC, VERSION, Kind.DONE, done.serial)
+        + DONE.pack(
+            done.rows,
+            done.slot,
+            len(done.outputs),
+            *done.stamps,
+            done.allocated_bytes,
+            done.reserved_bytes,
+        )
+        + pack_tensors(done.outputs)
     )
 
 
@@ -231,19 +237,19 @@ def read(message: bytes) -> Run | Done | Failed | Note:
         if (magic, version) != (MAGIC, VERSION):
             msg = f"not a control message of version {VERSION}"
             raise WireError(msg)
-        kind = Kind(code)
         at = HEADER.size
-        if kind is Kind.RUN:
+        if code == Kind.RUN:
             instance, rows, slot, count = RUN.unpack_from(message, at)
-            return Run(serial, instance, rows, slot, _tensors(message, at + RUN.size, count))
-        if kind is Kind.DONE:
+            return Run(serial, instance, rows, slot, parse_tensors(message[at + RUN.size :], count))
+        if code == Kind.DONE:
             rows, slot, count, s0, s1, s2, s3, used, reserved = DONE.unpack_from(message, at)
-            outputs = _tensors(message, at + DONE.size, count)
+            outputs = parse_tensors(message[at + DONE.size :], count)
             return Done(serial, rows, slot, _stamps(s0, s1, s2, s3), used, reserved, outputs)
-        if kind is Kind.FAILED:
+        if code == Kind.FAILED:
             slot, failure, s0, s1, s2, s3 = FAILED.unpack_from(message, at)
             text = message[at + FAILED.size :].decode("utf-8", "replace")
             return Failed(serial, slot, Failure(failure), _stamps(s0, s1, s2, s3), text)
+        kind = Kind(code)
         document = json.loads(message[at:]) if len(message) > at else {}
         if not isinstance(document, dict):
             msg = f"a {kind.name} message carries {type(document).__name__}, not an object"
@@ -261,19 +267,28 @@ def _stamps(*stamps: float) -> tuple[float, float, float, float]:
     return stamps  # type: ignore[return-value]  # four are passed in
 
 
-def _tensors(message: bytes, at: int, count: int) -> list[Tensor]:
+@functools.lru_cache(maxsize=REMEMBERED)
+def parse_tensors(end: bytes, count: int) -> tuple[Tensor, ...]:
+    """Read the end of a RUN or DONE message.
+
+    Most batches repeat an earlier one's, so the results are remembered; the key is bytes that were
+    sent by the other side, which is why the memory is bounded.
+
+    :raises WireError: when it is malformed.
+    """
     if count > MAX_TENSORS:
         msg = f"{count} tensors, at most {MAX_TENSORS} are allowed"
         raise WireError(msg)
+    at = 0
     tensors = []
     for _ in range(count):
-        code, rank, offset, nbytes, row_offsets_at = TENSOR.unpack_from(message, at)
+        code, rank, offset, nbytes, row_offsets_at = TENSOR.unpack_from(end, at)
         at += TENSOR.size
         datatype = BY_CODE.get(code)
         if datatype is None or rank > MAX_RANK:
             msg = f"datatype {code}, rank {rank}"
             raise WireError(msg)
-        shape = struct.unpack_from(f"<{rank}q", message, at)
+        shape = struct.unpack_from(f"<{rank}q", end, at)
         at += 8 * rank
         if any(size < 0 for size in shape):
             msg = f"shape {shape}"
@@ -282,7 +297,7 @@ def _tensors(message: bytes, at: int, count: int) -> list[Tensor]:
             msg = f"{nbytes} bytes for {datatype.value} {shape}"
             raise WireError(msg)
         tensors.append(Tensor(datatype, shape, offset, nbytes, row_offsets_at))
-    if at != len(message):
-        msg = f"{len(message) - at} bytes after the last tensor"
+    if at != len(end):
+        msg = f"{len(end) - at} bytes after the last tensor"
         raise WireError(msg)
-    return tensors
+    return tuple(tensors)

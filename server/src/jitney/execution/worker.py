@@ -131,10 +131,10 @@ class Worker:
             ran = self._instances[run.instance].execute(
                 inputs, run.rows, self._memory.outputs[run.slot], now
             )
-            outputs = [
+            outputs = tuple(
                 wire.Tensor(o.datatype, o.shape, o.offset, o.nbytes, o.row_offsets_at)
                 for o in ran.outputs
-            ]
+            )
             stamps = (ran.started, ran.copied_in, ran.inferred, ran.copied_out)
             used, reserved = self._memory_figures(ran.copied_out)
             self._channel.send(

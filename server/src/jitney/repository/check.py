@@ -8,7 +8,7 @@ that a request claims: the sizes are only compared with the bytes that came.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jitney.errors import BatchTooLarge, InvalidRequest
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from jitney.types import Buffer, RequestHeader, TensorHeader
 
 __all__ = ["Checked", "check_data", "check_header"]
+
+LARGEST: Final = (1 << 63) - 1
+WIDEST: Final = 8
+"""Bytes of the widest element."""
 
 
 class Checked(NamedTuple):
@@ -69,6 +73,8 @@ def check_header(header: RequestHeader, signature: Signature, max_rows: int) -> 
             _check_rows(tensor, rows, max_rows, model)
             rows = tensor.shape[0]
         elements = math.prod(tensor.shape)
+        if not elements:
+            _check_empty(tensor, model)
         size = spec.datatype.item_size
         sizes[at] = elements * size if size else -elements - 1
         dims.append(tensor.shape[1:] if signature.batched else tensor.shape)
@@ -139,6 +145,19 @@ def _check_tensor(
                 f"Its dimension {name} is {size}, but that of input '{where}' is {seen}."
             )
             raise InvalidRequest(msg)
+
+
+def _check_empty(tensor: TensorHeader, model: str) -> None:
+    """Refuse a tensor without elements whose strides no 64-bit number can hold.
+
+    Its bytes, none, agree with any other dimensions; native code that multiplies them may overflow.
+    """
+    if math.prod(size or 1 for size in tensor.shape) * WIDEST > LARGEST:
+        msg = (
+            f"input '{tensor.name}' for model '{model}' has the shape "
+            f"[{_joined(tensor.shape)}], whose strides are too large"
+        )
+        raise InvalidRequest(msg)
 
 
 def _check_rows(tensor: TensorHeader, rows: int, max_rows: int, model: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from jitney.repository.manifest import resolve_signature
 from jitney.repository.scan import scan, select_versions
 from jitney.repository.sealed import seal
 from jitney.runtime.options import LoadOptions
+from jitney.signature import Signature
 from jitney.types import ModelRef
 
 if TYPE_CHECKING:
@@ -178,7 +180,7 @@ class Repository:
         options = LoadOptions(
             ref.name,
             ref.version,
-            signature,
+            _unlabelled(signature),
             max_batch_size=limits.max_batch_size,
             batching_required=manifest.batching.required,
             optimise=manifest.runtime.optimise,
@@ -329,3 +331,9 @@ class Repository:
     def all_ready(self) -> bool:
         """Whether every version that should be served can be."""
         return all(entry.state is VersionState.READY for entry in self.index())
+
+
+def _unlabelled(signature: Signature) -> Signature:
+    """Return what a worker needs of a signature: names of classes can be long, and are not."""
+    outputs = tuple(dataclasses.replace(spec, labels=()) for spec in signature.outputs)
+    return Signature(signature.inputs, outputs)

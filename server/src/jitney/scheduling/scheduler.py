@@ -81,8 +81,8 @@ class Scheduler:
             msg = "Deadline Exceeded: the request's deadline passed while it waited in the queue"
             self._finish(entry, None, DeadlineExpired(msg))
         while (batch := self._policy.take(now)) is not None:
-            self._metrics.batch_started(batch)
             self._executor.start(batch)
+            self._metrics.batch_started(batch)
         self._sleep_until(self._policy.next_due(now))
 
     def _sleep_until(self, due: float | None) -> None:
@@ -107,7 +107,8 @@ class Scheduler:
         worked = completion.copied_out - completion.started
         # A staged batch waited for the one before it; that was no overhead.
         overhead = 0.0 if batch.staged else now - batch.formed_at - worked
-        self._policy.completed(batch, overhead if completion.started else 0.0)
+        # Of a batch that failed nobody knows how long the worker was at it.
+        self._policy.completed(batch, overhead if completion.error is None else 0.0)
         if completion.error is None:
             self._turn()
             self._answer(batch, completion)

@@ -101,6 +101,7 @@ class Histogram:
             running, buckets = 0, []
             for edge, count in zip([*self._edges, float("inf")], counts, strict=True):
                 running += count
-                buckets.append((floatToGoString(edge), running))
+                le = floatToGoString(edge)  # type: ignore[no-untyped-call]  # theirs has no types
+                buckets.append((le, running))
             family.add_metric(labels, buckets, cell.sum)
         return family

@@ -60,6 +60,13 @@ class BatchFigures:
     compute_output: float = 0.0
 
 
+class DeviceCells(NamedTuple):
+    """Where the batches of one version on one device are counted."""
+
+    stages: tuple[HistogramCell, HistogramCell, HistogramCell]
+    busy_labels: tuple[str, str, str]
+
+
 @dataclass(slots=True)
 class ModelFigures:
     """The figures of one version, as ModelStatistics wants them; durations in seconds.
@@ -67,8 +74,12 @@ class ModelFigures:
     The stage sums add the full time of a batch for each of its requests, as the protocol says.
     """
 
+    labels: tuple[str, str]
     total: HistogramCell
     queue: HistogramCell
+    batch_rows: HistogramCell
+    batch_fill: HistogramCell
+    devices: dict[str, DeviceCells] = field(default_factory=dict)
     fail_count: int = 0
     fail_seconds: float = 0.0
     compute_input: float = 0.0
@@ -156,8 +167,8 @@ class Metrics:
 
     def request_ended(self, model: ModelRef | None, method: str, code: str) -> None:
         """Count a call."""
-        name, version = labels_of(model)
-        self.requests.add((name, version, method, code))
+        labels = labels_of(None) if model is None else self.figures(model).labels
+        self.requests.add((*labels, method, code))
 
     def request_failed(self, entry: Entry, error: JitneyError, seconds: float) -> None:
         """Count an accepted request that ended with an error."""
@@ -179,17 +190,17 @@ class Metrics:
 
     def batch_started(self, batch: Batch) -> None:
         """Count a batch that leaves."""
-        key = batch.key
-        labels = labels_of(key.model)
-        self.batches.add((*labels, batch.device, batch.reason.value))
-        self._rows.cell(labels).observe(batch.rows)
-        self._fill.cell(labels).observe(batch.rows / max(1, key.max_rows))
+        figures = self.figures(batch.key.model)
+        self.batches.add((*figures.labels, batch.device, batch.reason.value))
+        figures.batch_rows.observe(batch.rows)
+        figures.batch_fill.observe(batch.rows / max(1, batch.key.max_rows))
 
     def batch_done(self, batch: Batch, completion: Completion) -> None:
         """Count a batch that ran, and the requests in it that were answered."""
-        model = batch.key.model
-        labels = labels_of(model)
-        figures = self.figures(model)
+        figures = self.figures(batch.key.model)
+        cells = figures.devices.get(batch.device)
+        if cells is None:
+            cells = figures.devices[batch.device] = self._device_cells(figures, batch.device)
         stages = (
             completion.copied_in - completion.started,
             completion.inferred - completion.copied_in,
@@ -203,9 +214,8 @@ class Metrics:
                 answered += 1
                 observe_queue(timing.queue)
                 observe_total(timing.total)
-        with_device = (*labels, batch.device)
-        for histogram, seconds in zip(self._stages, stages, strict=True):
-            histogram.cell(with_device).observe(seconds, answered)
+        for cell, seconds in zip(cells.stages, stages, strict=True):
+            cell.observe(seconds, answered)
         figures.compute_input += stages[0] * answered
         figures.compute_infer += stages[1] * answered
         figures.compute_output += stages[2] * answered
@@ -219,7 +229,12 @@ class Metrics:
         by_rows.compute_input += stages[0]
         by_rows.compute_infer += stages[1]
         by_rows.compute_output += stages[2]
-        self.device_busy.add((batch.device, *labels), completion.copied_out - completion.started)
+        self.device_busy.add(cells.busy_labels, completion.copied_out - completion.started)
+
+    def _device_cells(self, figures: ModelFigures, device: str) -> DeviceCells:
+        labels = (*figures.labels, device)
+        first, second, third = (histogram.cell(labels) for histogram in self._stages)
+        return DeviceCells((first, second, third), (device, *figures.labels))
 
     def batch_failed(self, batch: Batch, error: JitneyError) -> None:
         """Count a batch that failed."""
@@ -233,7 +248,11 @@ class Metrics:
         if figures is None:
             labels = labels_of(model)
             figures = self._models[model] = ModelFigures(
-                self._total.cell(labels), self._queue.cell(labels)
+                labels,
+                self._total.cell(labels),
+                self._queue.cell(labels),
+                self._rows.cell(labels),
+                self._fill.cell(labels),
             )
         return figures
 

