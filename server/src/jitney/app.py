@@ -21,7 +21,8 @@ from jitney.engine import Engine
 from jitney.errors import ConfigError, DeviceFailed
 from jitney.execution.discovery import choose_devices, cores, count_cuda_devices
 from jitney.execution.link import WorkerCommand
-from jitney.execution.pool import PoolLimits, WorkerPool
+from jitney.execution.device_worker import WorkerLimits
+from jitney.execution.pool import WorkerPool
 from jitney.overview import Overview
 from jitney.repository.repository import Repository
 from jitney.scheduling.policy import Policy
@@ -78,7 +79,7 @@ class Server:
             )
             for name in names
         ]
-        limits = PoolLimits(
+        limits = WorkerLimits(
             start_timeout=devices.start_timeout_seconds,
             batch_timeout=devices.batch_timeout_seconds,
             max_restarts=devices.max_restarts,
@@ -138,8 +139,9 @@ class Server:
         self._say("starting a worker per device (it imports torch, which takes a few seconds)")
         await self.pool.launch(self.engine)
         self.ensure_a_device()
-        if settings.repository.model_control_mode == "none":
-            await self.repository.load_all(self.pool)
+        explicit = settings.repository.model_control_mode == "explicit"
+        wanted = [name for name in settings.repository.load_model.split(",") if name]
+        await self.repository.load_all(self.pool, wanted if explicit else None)
         broken = [e for e in self.repository.index() if e.state != "READY"]
         if broken and settings.repository.exit_on_error:
             msg = "; ".join(f"{e.name}: {e.reason}" for e in broken)

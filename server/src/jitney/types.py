@@ -163,8 +163,8 @@ class Carrier(Protocol):
     def gather(self, placed: Sequence[Placed], inputs: Sequence[memoryview]) -> None:
         """Copy the rows of every request into the batch's inputs.
 
-        ``inputs[i]`` is the writable region of the model's input ``i``, of exactly the batch's
-        rows; rows of one request are contiguous in it. A row of BYTES has no fixed size: regions
+        ``inputs[i]`` is the writable region of the model's input ``i``, of exactly the rows of
+        ``placed``; rows of one request are contiguous in it. A row of BYTES has no fixed size: regions
         of BYTES are filled one after the other in the order of ``placed``.
         """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,6 +37,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory, gate: Gate) -> Path:
     """Return a folder with every model that is right."""
     root = tmp_path_factory.mktemp("models")
     write_repository(root, gate)
+    return root
+
+
+@pytest.fixture(scope="session")
+def few(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a repository that loads fast."""
+    root = tmp_path_factory.mktemp("few")
+    for name in ("crash", "held", "same_fp32"):
+        shutil.copytree(repository / name, root / name)
     return root
 
 

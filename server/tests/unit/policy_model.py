@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from jitney.errors import Overloaded
@@ -11,7 +12,7 @@ from jitney.scheduling.policy import LONGEST_REST, Policy
 from jitney.testing import make_entry, make_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 TICK = 1 / 1024
 """Seconds; all times are multiples of it, so that shifting them is exact."""
@@ -253,18 +254,16 @@ class World:
         assert queue[: len(batch.entries)] == batch.entries
         del queue[: len(batch.entries)]
         full = self.is_full(key, before[key])
+        due = self.due(before, device)
+        assert key in due
+        assert min(q[0].arrived for q in due.values()) == batch.entries[0].arrived
         if staged:
             assert full
             assert device.staged is None
             device.staged = batch
         else:
             device.running = batch
-            assert self.is_due(key, before[key], batch.device)
-            assert all(
-                other[0].arrived >= batch.entries[0].arrived
-                for k, other in before.items()
-                if other and k.model.name in device.models and self.is_due(k, other, batch.device)
-            )
+            assert not self.rests(batch.device) or any(starmap(self.is_full, due.items()))
         if full:
             expected = Reason.FULL
         elif self.draining:
@@ -286,26 +285,43 @@ class World:
         """Return until when a device wants full batches only; the rule itself has its own tests."""
         return self.policy._devices[device].rests_until
 
-    def is_due(self, key: BatchKey, queue: list[Entry], device: str) -> bool:
-        """Whether a queue may leave now, for an idle device."""
-        if self.is_full(key, queue) or self.draining:
-            return True
-        return self.now >= max(queue[0].arrived + key.max_delay, self.rest(device))
+    def rests(self, device: str) -> bool:
+        """Whether a device waits for a full batch."""
+        return not self.draining and self.now < self.rest(device)
+
+    def due(
+        self, queues: Mapping[BatchKey, list[Entry]], device: Device
+    ) -> dict[BatchKey, list[Entry]]:
+        """Return the queues that a device may run and that need wait for no company."""
+        return {
+            key: queue
+            for key, queue in queues.items()
+            if queue
+            and key.model.name in device.models
+            and (
+                self.draining
+                or self.is_full(key, queue)
+                or self.now >= queue[0].arrived + key.max_delay
+            )
+        }
 
     def check_nothing_left_that_could_leave(self) -> None:
-        """No device is idle beside something due, or unstaged beside something full."""
+        """No device is idle and rested beside something due, or unstaged beside a full head."""
         for name, device in self.devices.items():
-            mine = [(k, q) for k, q in self.queues.items() if q and k.model.name in device.models]
+            due = self.due(self.queues, device)
             if device.running is None:
-                assert not any(self.is_due(key, queue, name) for key, queue in mine)
+                full = any(starmap(self.is_full, due.items()))
+                assert not due or (self.rests(name) and not full)
                 assert not any(
                     e.state is State.RUNNING
                     for batch in self.retries
                     if batch.key.model.name in device.models
                     for e in batch.entries
                 )
-            elif device.staged is None:
-                assert not any(self.is_full(key, queue) for key, queue in mine)
+            elif device.staged is None and due and not self.retries:
+                oldest = min(q[0].arrived for q in due.values())
+                heads = [(k, q) for k, q in due.items() if q[0].arrived == oldest]
+                assert not all(starmap(self.is_full, heads))
 
     def check_due(self) -> None:
         """Check that the next moment is the first deadline, delay or rest that anything awaits."""

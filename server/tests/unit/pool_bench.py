@@ -14,7 +14,8 @@ from jitney.clock import LoopClock
 from jitney.datatypes import DataType
 from jitney.execution.link import WorkerCommand
 from jitney.execution.loading import LoadSpec
-from jitney.execution.pool import PoolLimits, WorkerPool
+from jitney.execution.device_worker import WorkerLimits
+from jitney.execution.pool import WorkerPool
 from jitney.runtime.options import LoadOptions
 from jitney.scheduling.batch import Batch, BatchKey, Reason
 from jitney.signature import Signature, TensorSpec
@@ -127,7 +128,7 @@ class Held:
 class Bench:
     """A pool with its listener and its commands."""
 
-    def __init__(self, commands: Sequence[FakeCommand], limits: PoolLimits) -> None:
+    def __init__(self, commands: Sequence[FakeCommand], limits: WorkerLimits) -> None:
         loop = asyncio.get_running_loop()
         self.clock = LoopClock(loop)
         self.commands = commands
@@ -180,7 +181,7 @@ async def running(
     *commands: FakeCommand, launch: bool = True, **limits: Any
 ) -> AsyncIterator[Bench]:
     """Run a pool; stop it afterwards, whatever happened."""
-    bench = Bench(commands, PoolLimits(**limits))
+    bench = Bench(commands, WorkerLimits(**limits))
     try:
         if launch:
             async with asyncio.timeout(PATIENCE):

@@ -108,7 +108,7 @@ def test_folders_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
     [
         (("--grpc-port", "x"), "--grpc-port: expected a whole number from 0 to 65535, got 'x'"),
         (("--grpc-port", "70000"), "--grpc-port: expected a whole number from 0 to 65535, got"),
-        (("--slots", "1_0"), "--slots: expected a whole number from 1 to 16, got '1_0'"),
+        (("--slots", "1_0"), "--slots: expected a whole number from 3 to 16, got '1_0'"),
         (("--max-queue-delay-ms", "nan"), "--max-queue-delay-ms: expected a number from 0 to"),
         (("--max-queue-delay-ms", "auto"), "--max-queue-delay-ms: expected a number from 0 to"),
         (("--drain-delay-seconds", "-1"), "--drain-delay-seconds: expected a number from 0 to"),
@@ -127,7 +127,7 @@ def test_a_wrong_flag_is_named_with_what_it_takes(argv: tuple[str, ...], expecte
 
 def test_a_wrong_variable_is_named() -> None:
     """The text names the variable, not the flag."""
-    expected = "JITNEY_DEVICES_SLOTS: expected a whole number from 1 to 16, got '0'"
+    expected = "JITNEY_DEVICES_SLOTS: expected a whole number from 3 to 16, got '0'"
     assert expected == refusal(environ={"JITNEY_DEVICES_SLOTS": "0"})
 
 

@@ -260,7 +260,7 @@ def test_a_staged_batch_has_its_own_time() -> None:
             started = bench.clock.now()
             bench.start(KEY, 1)
             bench.start(KEY, 1)
-            flights = bench.pool._devices["cpu"].flights
+            flights = bench.pool._workers["cpu"]._flights._flights
             for i, flight in enumerate(flights):
                 flights[i] = flight._replace(sent_at=started - 50.0)
             tell = bench.listener.completed
@@ -320,7 +320,7 @@ def test_a_batch_behind_a_load_is_not_taken_for_hung() -> None:
         async with running(command, batch_timeout=0.2) as bench:
             await bench.load(KEY)
             slow = asyncio.ensure_future(bench.load(make_key("slow"), "takes long"))
-            await bench.listener.until(lambda: bench.pool._devices["cpu"].load is not None)
+            await bench.listener.until(lambda: bench.pool._workers["cpu"]._load is not None)
             bench.start(KEY, 1)
             await bench.listener.until_ended(1)
 
@@ -336,7 +336,7 @@ def test_a_model_is_not_blamed_for_the_batch_before_its_load() -> None:
     async def scenario() -> None:
         async with running(FakeCommand("dies on run", "well")) as bench:
             await bench.load(KEY)
-            link = bench.pool._devices["cpu"].link
+            link = bench.pool._workers["cpu"]._link
             assert link is not None
             link._process.send_signal(signal.SIGSTOP)
             bench.start(KEY, 1)
@@ -507,7 +507,7 @@ def test_stop_ends_every_process_and_every_batch() -> None:
         async with running(*commands) as bench:
             await bench.load(KEY)
             bench.start(KEY, 1, device="other")
-            pids = [d.link.pid for d in bench.pool._devices.values() if d.link is not None]
+            pids = [w._link.pid for w in bench.pool._workers.values() if w._link]
             assert all(map(psutil.pid_exists, pids))
 
             await bench.pool.stop(0.2)

@@ -56,6 +56,8 @@ def opened() -> Iterator[Callable[[], Any]]:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if record and event in {"open", "os.scandir", "os.listdir"}:
+            if isinstance(arguments[0], int):
+                return  # a descriptor, opened and recorded before
             record[-1].append(os.fsdecode(arguments[0]))
 
     sys.addaudithook(hook)

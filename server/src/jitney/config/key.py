@@ -129,7 +129,7 @@ class Key:
             return f"one of {', '.join(setting.choices)}" if setting.choices else setting.form
         noun = "a whole number" if self.kind is int else "a number"
         auto = f", or {AUTO}" if self.kind == float | None else ""
-        return f"{noun} from {setting.low:.12g} to {setting.high:.12g}{auto}"
+        return f"{noun} from {setting.low:.16g} to {setting.high:.16g}{auto}"
 
 
 def _read_keys() -> Iterator[Key]:

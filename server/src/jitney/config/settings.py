@@ -137,7 +137,7 @@ class LimitSettings:
         8192, "requests accepted and not yet answered", low=1, high=1 << 24
     )
     max_inflight_bytes: int = _setting(
-        2 << 30, "bytes of their messages, all together", low=1, high=1 << 44
+        2 << 30, "bytes of their tensors, all together", low=1, high=1 << 44
     )
     max_concurrent_streams: int = _setting(
         128, "calls open at once on one connection", low=1, high=(1 << 31) - 1
@@ -224,8 +224,14 @@ class RepositorySettings:
     )
     model_control_mode: str = _setting(
         "none",
-        "none serves everything found at the start, explicit waits for load requests",
+        "none serves everything that is found at the start, explicit only what load_model names",
         choices=("none", "explicit"),
+    )
+    load_model: str = _setting(
+        "",
+        "models to load at the start in the explicit mode, separated by commas",
+        pattern=r"[A-Za-z0-9_.,-]*",
+        form="names of models, separated by commas",
     )
     exit_on_error: bool = _setting(
         default=False, help_="end when a model fails to load at the start"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from jitney.execution.executor import Completion
 from jitney.execution.slots import aligned
 from jitney.execution.wire import Done, Tensor, WireError
-from jitney.scheduling.placement import by_carrier, place
+from jitney.scheduling import placement
 from jitney.types import BatchOutputs, OutputTensor
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def gather(batch: Batch, slots: Slots, slot: int) -> tuple[Tensor, ...]:
 
     :raises WireError: when they do not fit, which the limits of the batch's key rule out.
     """
-    placed = place(batch)
+    placed = placement.place(batch)
     layout = _fixed_layout(batch.key, batch.rows)
     if layout is None:
         sizes = [
@@ -41,8 +41,7 @@ def gather(batch: Batch, slots: Slots, slot: int) -> tuple[Tensor, ...]:
         ]
         layout = _lay_out(batch.key, batch.rows, sizes)
     views = slots.inputs(slot, layout)
-    for carrier, members in by_carrier(placed):
-        carrier.gather([p for _, p in members], views)
+    placement.gather(placed, views)
     return layout
 
 

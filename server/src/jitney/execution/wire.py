@@ -228,7 +228,7 @@ def read(message: bytes) -> Run | Done | Failed | Note:
     """Read any message.
 
     Only the form is checked here: sizes, counts and enums. Whether a tensor lies inside its slot is
-    checked by who knows the slot (``slots.Slots.view``).
+    checked by who knows the slot (``slots.Slots``).
 
     :raises WireError: when the message is malformed.
     """

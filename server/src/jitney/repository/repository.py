@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jitney.errors import (
+    ConfigError,
     InvalidRequest,
     JitneyError,
     ModelError,
@@ -109,10 +110,22 @@ class Repository:
         for found in self._found:
             self._models[found.name] = _Model(found.name)
 
-    async def load_all(self, loader: Loader) -> None:
-        """Load, of every model that was found, the versions that its policy asks for."""
+    async def load_all(self, loader: Loader, only: Sequence[str] | None = None) -> None:
+        """Load, of every model that was found, the versions that its policy asks for.
+
+        :param only: the names of models to load; all where it is None.
+        :raises ConfigError: when one of these names was not found.
+        """
+        for name in only or ():
+            if name not in self._models:
+                known = ", ".join(sorted(self._models)) or "none"
+                msg = f"--load-model: there is no model {name!r}; found are {known}"
+                raise ConfigError(msg)
         for found in self._found:
             model = self._models[found.name]
+            if only is not None and found.name not in only:
+                model.error = "not loaded: the model control mode is explicit"
+                continue
             if found.error is not None or found.manifest is None:
                 model.error = found.error or ""
                 self._say(f"{found.name}: {model.error}")
@@ -174,6 +187,12 @@ class Repository:
             msg = (
                 "nothing says what it takes and gives. Either pack it (jitney pack), or put a "
                 f"model.toml with this beside it:\n{archive.skeleton()}"
+            )
+            raise ModelError(msg)
+        if optional := [spec.name for spec in signature.inputs if spec.optional]:
+            msg = (
+                f"input {optional[0]!r} is optional, and this server cannot leave inputs out yet; "
+                "remove optional from its signature, and send it with every request"
             )
             raise ModelError(msg)
         limits = self._limits(manifest)

@@ -137,7 +137,9 @@ class _Loading:
         if why_threads:
             self.why += f"; {why_threads}"
         with exact_arithmetic(self.device):
-            golden = self._golden(choice, samples, limit, behaviour, state)
+            # Rows that influence each other were answered together when the samples were taken.
+            together = limit if obstacle is None else self.options.max_batch_size
+            golden = self._golden(choice, samples, together, behaviour, state)
         warmth = self._warm_up(choice, source, buckets)
         program = choice.program
         if state:

@@ -91,7 +91,7 @@ class LoadReport:
                 load_seconds=float(table["load_seconds"]),
                 warnings=_texts(table["warnings"]),
             )
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             msg = f"a load report is malformed: {error}"
             raise ModelError(msg) from error
 

@@ -230,8 +230,11 @@ class Policy:
         Call it until it returns None. Three cases, in this order:
 
         1. an idle device and part of a failed batch that it may run: that first, it has waited;
-        2. an idle device and a queue that is due: of those, the one with the oldest head;
-        3. a device that runs a batch and has none staged, and a queue with a full batch.
+        2. an idle device and a queue that is due: of those, the one with the oldest head. While
+           the device rests, only if some queue is full; then there is no sense in resting;
+        3. a device that runs a batch and has none staged, and a full batch of the queue with the
+           oldest head. Staging a younger one because it is full would let a busy model keep the
+           device for ever from one that never fills a batch.
         """
         for device in self._devices.values():
             if device.running is None:
@@ -239,15 +242,14 @@ class Policy:
                     device.running = batch
                     return batch
                 rests = now < device.rests_until and not self._draining
-                if (queue := self._oldest(device, now, full_only=rests)) is not None:
+                if (queue := self._next(device, now, need_full=rests)) is not None:
                     device.running = self._close(queue, device, now)
                     return device.running
         for device in self._devices.values():
-            if (
-                device.running is not None
-                and device.staged is None
-                and (queue := self._oldest(device, now, full_only=True)) is not None
-            ):
+            if device.running is None or device.staged is not None or self._retries:
+                continue
+            queue = self._next(device, now, need_full=True)
+            if queue is not None and queue.is_full():
                 device.staged = self._close(queue, device, now)
                 device.staged.staged = True
                 return device.staged
@@ -338,26 +340,28 @@ class Policy:
             return batch
         return None
 
-    def _oldest(self, device: DeviceState, now: float, *, full_only: bool) -> KeyQueue | None:
+    def _next(self, device: DeviceState, now: float, *, need_full: bool) -> KeyQueue | None:
+        """Return the due queue with the oldest head that a device may run.
+
+        :param need_full: return None unless some such queue is full, not necessarily this one.
+        """
         best: KeyQueue | None = None
         best_arrived = 0.0
+        some_full = False
         models = device.models
         for queue in self._queues.values():
             key = queue.key
-            if key.model not in models:
-                continue
             head = queue.head()
-            if head is None:
+            if head is None or key.model not in models:
                 continue
             arrived = head.arrived
-            if not queue.is_full():
-                if full_only:
-                    continue
-                if key.max_delay and not self._draining and now < arrived + key.max_delay:
-                    continue
+            if queue.is_full():
+                some_full = True
+            elif key.max_delay and not self._draining and now < arrived + key.max_delay:
+                continue
             if best is None or arrived < best_arrived:
                 best, best_arrived = queue, arrived
-        return best
+        return None if need_full and not some_full else best
 
     def _close(self, queue: KeyQueue, device: DeviceState, now: float) -> Batch:
         entries, rows, nbytes, full = queue.take()

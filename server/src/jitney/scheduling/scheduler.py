@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from jitney.errors import (
@@ -14,7 +15,7 @@ from jitney.errors import (
     OutputTooLarge,
 )
 from jitney.scheduling.batch import Batch, Reason, State
-from jitney.scheduling.placement import by_carrier, place
+from jitney.scheduling.placement import runs_of_carriers, place
 from jitney.types import Timing
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from jitney.types import ModelRef
 
 __all__ = ["Scheduler"]
+
+log = logging.getLogger(__name__)
 
 SPLIT_ERRORS = (InferenceFailed, OutOfDeviceMemory, OutputTooLarge)
 """Failures that may be one member's doing: a batch that ends so is run again in parts."""
@@ -166,21 +169,29 @@ class Scheduler:
                 compute_output,
                 now - entry.arrived,
             )
-        for carrier, members in by_carrier(live):
+        for carrier, members in runs_of_carriers(live):
             try:
                 replies = carrier.reply(
                     [placed for _, placed in members],
                     outputs,
                     [entry.timing for entry, _ in members if entry.timing is not None],
                 )
-            except JitneyError as error:
-                for entry, _ in members:
-                    entry.timing = None
-                    self._finish_running(entry, None, error)
+            except Exception as error:  # noqa: BLE001  # a carrier is somebody else's code
+                self._refuse_replies([entry for entry, _ in members], error)
                 continue
             for (entry, _), reply in zip(members, replies, strict=True):
                 self._finish_running(entry, reply, None)
-        self._metrics.batch_done(batch, completion)
+        # After the callers were woken, so that their replies leave while this is counted.
+        self._clock.call_soon(lambda: self._metrics.batch_done(batch, completion))
+
+    def _refuse_replies(self, entries: list[Entry], error: Exception) -> None:
+        """End entries whose rows were computed and could not be made into replies."""
+        if not isinstance(error, JitneyError):
+            log.error("replies could not be made", exc_info=error)
+            error = InferenceFailed("internal error: the reply could not be made")
+        for entry in entries:
+            entry.timing = None
+            self._finish_running(entry, None, error)
 
     def _fail(self, batch: Batch, error: JitneyError) -> None:
         live = [entry for entry in batch.entries if entry.state is State.RUNNING]

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from jitney.errors import InvalidRequest
-from jitney.scheduling.placement import by_carrier, place
+from jitney.scheduling.placement import gather, place
 from jitney.types import BatchOutputs, OutputTensor
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ class EchoCarrier:
             at = 0
             for p in placed:
                 part = p.request.data[p.order[i]]
-                if p.request.header.inputs[p.order[i]].datatype.item_size:
-                    at = p.first_row * (len(part) // p.rows)
                 region[at : at + len(part)] = part
                 at += len(part)
 
@@ -96,8 +94,7 @@ def echo(batch: Batch) -> BatchOutputs:
     regions = [
         bytearray(math.prod(dims) * datatype.item_size * rows) for datatype, dims in key.inputs
     ]
-    for carrier, members in by_carrier(place(batch)):
-        carrier.gather([placed for _, placed in members], [memoryview(r) for r in regions])
+    gather(place(batch), [memoryview(region) for region in regions])
     lead = (batch.rows,) if key.batched else ()
     tensors = [
         OutputTensor(spec.name, datatype, (*lead, *dims), memoryview(region), None)

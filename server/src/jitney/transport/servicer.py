@@ -88,6 +88,8 @@ class InferenceServicer:
             return await self._engine.infer(request)  # type: ignore[return-value]  # our codec's reply
         except JitneyError as error:
             code = code_of(error).name
+            if request is None:  # what came later was counted where it was refused
+                self._metrics.request_refused(None, error)
             await abort(context, error)
         except asyncio.CancelledError:
             code = "CANCELLED"

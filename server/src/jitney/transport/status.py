@@ -81,7 +81,7 @@ async def abort(context: Context, error: errors.JitneyError) -> NoReturn:
 
 
 def _fitted(text: str) -> str:
-    """Cut a text to ``MAX_TEXT`` bytes as gRPC writes it: three for each that is not plain ASCII."""
+    """Cut a text to ``MAX_TEXT`` bytes as gRPC writes it: three for what is not plain ASCII."""
     size = 0
     for i, character in enumerate(text):
         plain = " " <= character <= "~" and character != "%"
