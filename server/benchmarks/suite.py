@@ -25,6 +25,8 @@ HTTP2: Final = "h2"
 KINDS: Final = {AIO: "grpc.aio callers", HTTP2: "prepared HTTP/2 callers"}
 LOOPS: Final = ("uvloop", "asyncio")
 JITNEY: Final = "jitney"
+POLLING: Final = "jitney, polling"
+POLL_MICROSECONDS: Final = 2000
 ELEMENTS: Final = 16
 LARGE_ELEMENTS: Final = (8 << 20) // 4
 MINILM_LENGTHS: Final = {"16 tokens": (16, 16), "8 to 32 tokens": (8, 32)}
@@ -59,20 +61,27 @@ def transport(stage: Stage) -> Report:
 def latency(stage: Stage) -> Report:
     """Compare one caller of a small model and of a bare echo of the same messages."""
     title = "p50 of one caller over a bare grpc.aio echo of the same messages"
-    report = _report("latency", title, ONE, "digits, FP32 [1, 1, 8, 8]")
-    workload = models.digits(16)
-    server = stage.server(models.copy_samples(stage.folder / "repository", ["digits"]))
-    sides = _with_echoes(stage, server, workload, LOOPS)
-    for kind, words in KINDS.items():
+    report = _report("latency", title, ONE, f"digits; identity, FP32 [1, {ELEMENTS}]")
+    repository = models.copy_samples(stage.folder / "repository", ["digits"])
+    server = stage.server(models.build_identities(repository))
+    # What is left when a worker never sleeps: the price of two wake-ups.
+    polling = stage.server(repository, f"--poll-microseconds={POLL_MICROSECONDS}")
+
+    def compare(words: str, workload: Workload, kind: str, bar: float | None) -> None:
+        sides = _with_echoes(stage, server, workload, LOOPS)
+        sides.append(Side(POLLING, polling, stage.write(workload)))
         rounds = alternate(stage.callers(kind), sides, ONE, stage.effort)
         _note(report, rounds, words)
-        for loop in LOOPS:
-            bar = LATENCY_BAR if (kind, loop) == (AIO, "uvloop") else None
-            name = f"p50 over echo on {loop}, {words}"
-            ratio = ratio_of(
-                name, rounds, JITNEY, _echo(loop), figure="p50_ms", bar=bar, at_most=True
+        for side, loop in ((JITNEY, "uvloop"), (JITNEY, "asyncio"), (POLLING, "uvloop")):
+            name = f"p50 of {side} over echo on {loop}, {words}"
+            counts = bar if (side, loop) == (JITNEY, "uvloop") else None
+            report.ratios.append(
+                ratio_of(name, rounds, side, _echo(loop), figure="p50_ms", bar=counts, at_most=True)
             )
-            report.ratios.append(ratio)
+
+    compare(f"digits, {KINDS[AIO]}", models.digits(16), AIO, LATENCY_BAR)
+    compare(f"identity, {KINDS[AIO]}", models.identity(16, ELEMENTS), AIO, None)
+    compare(f"digits, {KINDS[HTTP2]}", models.digits(16), HTTP2, None)
     return report
 
 

@@ -19,16 +19,16 @@ from jitney.admission import Admission
 from jitney.clock import LoopClock
 from jitney.engine import Engine
 from jitney.errors import ConfigError, DeviceFailed
+from jitney.execution.device_worker import WorkerLimits
 from jitney.execution.discovery import choose_devices, cores, count_cuda_devices
 from jitney.execution.link import WorkerCommand
-from jitney.execution.device_worker import WorkerLimits
 from jitney.execution.pool import WorkerPool
 from jitney.overview import Overview
 from jitney.repository.repository import Repository
 from jitney.scheduling.policy import Policy
 from jitney.scheduling.scheduler import Scheduler
 from jitney.telemetry.exposition import MetricsPage
-from jitney.telemetry.metrics import GaugeReading, Metrics
+from jitney.telemetry.metrics import Metrics, Reading
 from jitney.telemetry.pulse import Pulse
 from jitney.transport.codec import Codec
 from jitney.transport.health import HealthReporter
@@ -76,11 +76,13 @@ class Server:
                 threads=threads,
                 slots=devices.slots,
                 slot_bytes=devices.slot_bytes,
+                poll_microseconds=devices.poll_microseconds,
             )
             for name in names
         ]
         limits = WorkerLimits(
             start_timeout=devices.start_timeout_seconds,
+            load_timeout=devices.load_timeout_seconds,
             batch_timeout=devices.batch_timeout_seconds,
             max_restarts=devices.max_restarts,
         )
@@ -96,9 +98,7 @@ class Server:
             clock.now,
         )
         self.admission = Admission(settings.limits)
-        self.engine = Engine(
-            self.repository, self.scheduler, self.admission, clock, self.metrics
-        )
+        self.engine = Engine(self.repository, self.scheduler, self.admission, clock, self.metrics)
         self.pulse = Pulse(clock, self.metrics)
         self.overview = Overview(
             self.repository,
@@ -144,8 +144,9 @@ class Server:
         await self.repository.load_all(self.pool, wanted if explicit else None)
         broken = [e for e in self.repository.index() if e.state != "READY"]
         if broken and settings.repository.exit_on_error:
-            msg = "; ".join(f"{e.name}: {e.reason}" for e in broken)
-            raise ConfigError(f"--exit-on-error: {msg}")
+            reasons = "; ".join(f"{e.name}: {e.reason}" for e in broken)
+            msg = f"--exit-on-error: {reasons}"
+            raise ConfigError(msg)
         for gauge in (*self.overview.gauges(), self._build_info()):
             self.metrics.add_gauge(gauge)
         self.pulse.start()
@@ -183,10 +184,10 @@ class Server:
         if all(device.state == "failed" for device in self.pool.statistics()):
             self.hopeless.set()
 
-    def _build_info(self) -> GaugeReading:
+    def _build_info(self) -> Reading:
         labels = ("version", "python", "torch")
         values = (__version__, platform.python_version(), metadata.version("torch"))
-        return GaugeReading(
+        return Reading(
             "jitney_build_info", "Constant 1; the labels tell.", labels, lambda: [(values, 1)]
         )
 

@@ -137,33 +137,33 @@ class Engine:
         self._on_readiness.append(callback)
 
     def completed(self, batch: Batch, completion: Completion) -> None:
-        """A batch ended."""
+        """Note that a batch ended."""
         self._scheduler.completed(batch, completion)
 
     def device_up(self, device: str) -> None:
-        """A device can take batches."""
+        """Note that a device can take batches."""
         self._scheduler.device_up(device)
 
     def device_down(self, device: str) -> None:
-        """A device's worker ended and is being replaced."""
+        """Note that a device's worker ended and is being replaced."""
         self._repository.device_down(device)
         self._scheduler.device_down(device)
         self._readiness_changed()
 
     def device_failed(self, device: str, why: str) -> None:
-        """A device was given up; what waited for it alone cannot be served."""
+        """Note that a device was given up; what waited for it alone cannot be served."""
         for ref in self._repository.device_failed(device, why):
             self._scheduler.abandon(ref, "the device of this model failed")
         self._readiness_changed()
 
     def model_loaded(self, device: str, model: ModelRef, report: LoadReport) -> None:
-        """A model can run on a device."""
+        """Note that a model can run on a device."""
         self._repository.model_loaded(device, model, report)
         self._scheduler.model_ready(device, model)
         self._readiness_changed()
 
     def model_refused(self, device: str, model: ModelRef, error: ModelError) -> None:
-        """A model cannot be loaded onto a device."""
+        """Note that a model cannot be loaded onto a device."""
         self._repository.model_refused(device, model, error)
         version = self._repository.version(model)
         if version is not None and not version.reports:
@@ -171,7 +171,7 @@ class Engine:
         self._readiness_changed()
 
     def model_gone(self, device: str, model: ModelRef) -> None:
-        """A model can no longer run on a device."""
+        """Note that a model can no longer run on a device."""
         self._scheduler.model_gone(device, model)
         self._readiness_changed()
 

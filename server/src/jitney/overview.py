@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from jitney.repository.handle import VersionState
-from jitney.telemetry.metrics import GaugeReading
+from jitney.telemetry.metrics import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Overview"]
 
-Reading = Iterable[tuple[tuple[str, ...], float]]
+Values = Iterable[tuple[tuple[str, ...], float]]
 
 
 class Overview:
@@ -31,7 +31,7 @@ class Overview:
     strict readiness every version that should be served must be loaded.
     """
 
-    def __init__(  # noqa: PLR0913  # whom it reads
+    def __init__(  # whom it reads
         self,
         repository: Repository,
         pool: WorkerPool,
@@ -84,58 +84,59 @@ class Overview:
         for statistics in self._pool.statistics():
             yield statistics, self._pulse.busy_ratio(statistics.name)
 
-    # -- gauges: read on the exposition's thread, so they only take copies --------------------------
+    # -- gauges: read on the exposition's thread, so they only take copies ------------------------
 
-    def gauges(self) -> list[GaugeReading]:
+    def gauges(self) -> list[Reading]:
         """Return every gauge of the server."""
         model, device = ("model", "version"), ("device",)
         return [
-            GaugeReading(
+            Reading(
                 "jitney_queue_depth", "Rows waiting, not yet in a batch.", model, self._queue_depth
             ),
-            GaugeReading(
+            Reading(
                 "jitney_inflight_requests",
                 "Requests accepted and not yet answered.",
                 (),
                 lambda: [((), self._admission.requests)],
             ),
-            GaugeReading(
+            Reading(
                 "jitney_inflight_bytes",
                 "Bytes of their tensors.",
                 (),
                 lambda: [((), self._admission.nbytes)],
             ),
-            GaugeReading(
+            Reading(
                 "jitney_device_busy_ratio",
                 "Share of the last second that a device spent on batches.",
                 device,
                 lambda: [((s.name,), ratio) for s, ratio in self.devices()],
             ),
-            GaugeReading(
+            Reading(
                 "jitney_device_memory_bytes",
                 "Memory of a device's worker: allocated, reserved, total.",
                 (*device, "kind"),
                 self._memory,
             ),
-            GaugeReading(
+            Reading(
                 "jitney_worker_restarts",
                 "How often a device's worker was replaced.",
                 device,
                 lambda: [((s.name,), s.restarts) for s, _ in self.devices()],
+                counts=True,
             ),
-            GaugeReading(
+            Reading(
                 "jitney_worker_state",
                 "1 for the state that a device's worker is in.",
                 (*device, "state"),
                 lambda: [((s.name, s.state), 1) for s, _ in self.devices()],
             ),
-            GaugeReading(
+            Reading(
                 "jitney_model_state",
                 "1 for the state that a version is in.",
                 (*model, "state"),
                 self._model_states,
             ),
-            GaugeReading(
+            Reading(
                 "jitney_model_load_seconds",
                 "Duration of the last load, warm-up and proofs included.",
                 (*model, *device),
@@ -143,24 +144,24 @@ class Overview:
             ),
         ]
 
-    def _queue_depth(self) -> Reading:
+    def _queue_depth(self) -> Values:
         waiting = self.queued_rows()
         for entry in self._repository.index():
             if entry.version is not None:
                 ref = (entry.name, entry.version)
                 yield (entry.name, str(entry.version)), waiting.get(ref, 0)  # type: ignore[call-overload]  # a ModelRef is such a tuple
 
-    def _memory(self) -> Reading:
+    def _memory(self) -> Values:
         for statistics, _ in self.devices():
             for kind, size in list(statistics.memory_bytes.items()):
                 yield (statistics.name, kind), size
 
-    def _model_states(self) -> Reading:
+    def _model_states(self) -> Values:
         for entry in self._repository.index():
             version = "" if entry.version is None else str(entry.version)
             yield (entry.name, version, entry.state.value), 1
 
-    def _load_seconds(self) -> Reading:
+    def _load_seconds(self) -> Values:
         for version in list(self._repository.versions()):
             for device, report in list(version.reports.items()):
                 labels = (version.ref.name, str(version.ref.version), device)

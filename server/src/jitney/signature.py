@@ -120,7 +120,9 @@ class TensorSpec:
         bounds = []
         for bound in ("low", "high"):
             value = table.get(bound)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float)
+            ):
                 msg = f"{where}.{bound}: expected a number, got {value!r}"
                 raise ConfigError(msg)
             bounds.append(value)

@@ -164,8 +164,8 @@ class Carrier(Protocol):
         """Copy the rows of every request into the batch's inputs.
 
         ``inputs[i]`` is the writable region of the model's input ``i``, of exactly the rows of
-        ``placed``; rows of one request are contiguous in it. A row of BYTES has no fixed size: regions
-        of BYTES are filled one after the other in the order of ``placed``.
+        ``placed``, in that order and one after the other. A row of BYTES has no fixed size, so its
+        length is that of the request's data.
         """
 
     def reply(

@@ -221,7 +221,7 @@ def test_a_dead_worker_is_replaced(start: Start, few: Path, gate: Gate) -> None:
         assert [NOT_SERVING, SERVING] == [next(watch).status, next(watch).status]
         watch.cancel()
     assert 3.0 == np.frombuffer(waiting.result().raw_output_contents[0], np.float32)[0]
-    assert 1 == server.metric("jitney_worker_restarts", device="cpu")
+    assert 1 == server.metric("jitney_worker_restarts_total", device="cpu")
     assert 1 == server.metric("jitney_worker_state", device="cpu", state="up")
     assert [False] == [pid == worker for pid in server.workers()]
     assert (0, 0) == server.in_flight()
@@ -263,7 +263,7 @@ def test_a_batch_that_hangs_is_ended(start: Start, few: Path, gate: Gate) -> Non
     assert grpc.StatusCode.UNAVAILABLE == held.exception().code()
     gate.open()
     wait_until(server.client.server_ready, "it is ready again")
-    assert 1 == server.metric("jitney_worker_restarts", device="cpu")
+    assert 1 == server.metric("jitney_worker_restarts_total", device="cpu")
 
 
 def test_a_server_without_a_device_ends(start: Start, few: Path, gate: Gate) -> None:

@@ -44,7 +44,7 @@ def built(script: Callable[[str], ModuleType], repository: Path, name: str) -> P
         pytest.skip(str(error))
 
 
-def load(file: Path) -> Any:  # noqa: ANN401  # a loaded program
+def load(file: Path) -> Any:  # a loaded program
     """Load a model's file."""
     return torch.jit.load(file)  # type: ignore[no-untyped-call]
 

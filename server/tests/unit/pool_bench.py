@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import jitney
 from jitney.clock import LoopClock
 from jitney.datatypes import DataType
+from jitney.execution.device_worker import WorkerLimits
 from jitney.execution.link import WorkerCommand
 from jitney.execution.loading import LoadSpec
-from jitney.execution.device_worker import WorkerLimits
 from jitney.execution.pool import WorkerPool
 from jitney.runtime.options import LoadOptions
 from jitney.scheduling.batch import Batch, BatchKey, Reason

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+
 from jitney.cli import main
 from jitney.cli.status import describe
 from jitney.cli.table import amount, duration, table
@@ -80,7 +81,7 @@ class FakeServer(grpc.GenericRpcHandler):
             response_serializer=methods[name].response.SerializeToString,
         )
 
-    def answer_ModelMetadata(  # noqa: N802  # the method's name
+    def answer_ModelMetadata(  # the method's name
         self, request: inference.ModelMetadataRequest, context: grpc.ServicerContext
     ) -> inference.ModelMetadataResponse:
         """Describe echo, and refuse others as Triton does."""
@@ -91,7 +92,7 @@ class FakeServer(grpc.GenericRpcHandler):
         reply.inputs.add(name="x", datatype="FP32", shape=[-1, 2])
         return reply
 
-    def answer_ModelInfer(  # noqa: N802  # the method's name
+    def answer_ModelInfer(  # the method's name
         self, request: inference.ModelInferRequest, _: grpc.ServicerContext
     ) -> inference.ModelInferResponse:
         """Return the inputs as outputs."""
@@ -101,13 +102,13 @@ class FakeServer(grpc.GenericRpcHandler):
         reply.raw_output_contents.extend(request.raw_input_contents)
         return reply
 
-    def answer_GetStatus(  # noqa: N802  # the method's name
+    def answer_GetStatus(  # the method's name
         self, _: jitney_v1.GetStatusRequest, __: grpc.ServicerContext
     ) -> jitney_v1.ServerStatus:
         """Return the one status."""
         return STATUS
 
-    def answer_RepositoryIndex(  # noqa: N802  # the method's name
+    def answer_RepositoryIndex(  # the method's name
         self, _: inference.RepositoryIndexRequest, __: grpc.ServicerContext
     ) -> inference.RepositoryIndexResponse:
         """List one model."""
@@ -142,7 +143,11 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
         (["fly"], 2, "invalid choice: 'fly'"),
         (["serve", "--grpc-prt", "1"], 2, "unrecognized arguments: --grpc-prt"),
         (["serve", "--grpc-port", "x"], 2, "jitney: error: --grpc-port: expected a whole number"),
-        (["serve", "--host", "0.0.0.0"], 2, "jitney: error: server.host: '0.0.0.0' can be"),  # noqa: S104  # refused
+        (
+            ["serve", "--host", "0.0.0.0"],
+            2,
+            "jitney: error: server.host: '0.0.0.0' can be",
+        ),  # refused
         (["serve", "--config", "none.toml"], 2, "jitney: error: --config: cannot read"),
         (["infer", "m"], 2, "jitney: error: give the inputs with one of --input, --image and"),
         (["infer", "m", "--text", "a", "--input", "x=1"], 2, "got 2 of them"),
@@ -163,7 +168,7 @@ def test_errors_are_one_line_and_a_code(
 
 def test_a_traceback_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     """Only who asks for it sees where an error came from."""
-    assert main(["--traceback", "serve", "--grpc-port", "x"]) == 2  # noqa: PLR2004  # usage
+    assert main(["--traceback", "serve", "--grpc-port", "x"]) == 2  # usage
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -173,7 +178,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
         "import sys; from jitney.cli import main; main(['infer', 'm']); "
         "print(sorted({'torch', 'grpc', 'numpy', 'google.protobuf'} & set(sys.modules)))"
     )
-    done = subprocess.run(  # noqa: S603  # our own interpreter and code
+    done = subprocess.run(  # our own interpreter and code
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
@@ -182,7 +187,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 def test_a_reader_that_leaves_early_is_no_defect(fake: tuple[FakeServer, str]) -> None:
     """``jitney status | head -0`` ends without a word on stderr."""
     code = "import sys; from jitney.cli import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen(  # noqa: S603  # our own interpreter and code
+    process = subprocess.Popen(  # our own interpreter and code
         [sys.executable, "-c", code, "status", "--address", fake[1]],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from jitney.cli.answers import as_arrays, as_classes, as_json, as_vectors
 from jitney.errors import ConfigError
 from jitney_client import InferResult

@@ -6,6 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
 from jitney.cli.arrays import cast, read_inputs
 from jitney.cli.images import read_images
 from jitney.cli.texts import read_texts
@@ -13,10 +18,6 @@ from jitney.datatypes import DataType
 from jitney.errors import ConfigError
 from jitney_client import Bfloat16
 from jitney_client.protocol import inference
-from PIL import Image
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 
 if TYPE_CHECKING:
     from pathlib import Path

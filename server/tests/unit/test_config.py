@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
 from jitney.config import ServerSettings, Settings, add_flags, flag_values, load_settings
 from jitney.config.key import KEYS, Key
 from jitney.errors import ConfigError
@@ -197,7 +198,7 @@ def test_loopback_needs_no_permission(host: str) -> None:
     assert server.drain_delay == 0.0
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "127.0.0.1.example.org"])  # noqa: S104  # refused
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "127.0.0.1.example.org"])  # refused
 def test_other_addresses_must_be_called_insecure(host: str) -> None:
     """Without TLS, an address that others reach has to be accepted explicitly."""
     assert "--insecure" in refusal(("--host", host))
@@ -209,7 +210,7 @@ def test_other_addresses_must_be_called_insecure(host: str) -> None:
 def test_a_drain_delay_that_was_given_is_kept() -> None:
     """Only auto depends on the address."""
     flags = parse("--drain-delay-seconds", "2.5")
-    assert load_settings(flags, {}).server.drain_delay == 2.5  # noqa: PLR2004  # as given
+    assert load_settings(flags, {}).server.drain_delay == 2.5  # as given
 
 
 def test_one_port_cannot_be_both() -> None:

@@ -75,7 +75,8 @@ def families() -> set[tuple[str, str, str]]:
         labels = ", ".join(family._labelnames)  # type: ignore[attr-defined]  # of every family class
         found.add((family.name + suffix, family.type, labels))
     for gauge in (*overview.gauges(), Server._build_info(nobody)):
-        found.add((gauge.name, "gauge", ", ".join(gauge.labels)))
+        kind, name = ("counter", f"{gauge.name}_total") if gauge.counts else ("gauge", gauge.name)
+        found.add((name, kind, ", ".join(gauge.labels)))
     return found
 
 

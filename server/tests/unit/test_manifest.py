@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from jitney.datatypes import DataType
 from jitney.errors import ConfigError, ModelError
 from jitney.repository.manifest import (

@@ -16,7 +16,7 @@ from jitney.execution.executor import Completion
 from jitney.scheduling.batch import Batch, Reason
 from jitney.telemetry.exposition import MetricsPage
 from jitney.telemetry.instruments import Counter, Histogram
-from jitney.telemetry.metrics import SECONDS, GaugeReading, Metrics
+from jitney.telemetry.metrics import SECONDS, Metrics, Reading
 from jitney.testing import make_entry, make_key
 from jitney.types import ModelRef, Timing
 
@@ -159,7 +159,7 @@ def test_the_page_shows_the_numbers_that_were_told() -> None:
     metrics.request_refused(ECHO, InvalidRequest("x"))
     metrics.request_failed(make_entry(), InputRejected("x"), 1.5)
     metrics.cancelled(ECHO, "queued")
-    metrics.add_gauge(GaugeReading("jitney_up", "Help.", ("device",), lambda: [(("d0",), 1)]))
+    metrics.add_gauge(Reading("jitney_up", "Help.", ("device",), lambda: [(("d0",), 1)]))
 
     model, unknown = 'model="echo",', 'model="_unknown",'
     expected = {

@@ -351,7 +351,7 @@ def test_inspect_needs_no_torch(tmp_path: Path) -> None:
         "archive = read_archive(Path(sys.argv[1])); "
         "print(len(archive.samples), sorted({'torch', 'numpy'} & set(sys.modules)))"
     )
-    done = subprocess.run(  # noqa: S603  # our own words
+    done = subprocess.run(  # our own words
         [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True
     )
     assert "2 []\n" == done.stdout

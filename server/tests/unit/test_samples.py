@@ -140,5 +140,7 @@ def test_importing_jitney_imports_nothing_heavy() -> None:
         "import sys, jitney; heavy = {'torch', 'grpc', 'numpy'} & set(sys.modules); "
         "print(sorted(heavy), bool(jitney.__version__))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  # our own words
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )  # our own words
     assert "[] True\n" == done.stdout

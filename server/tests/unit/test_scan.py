@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from jitney.errors import ConfigError
 from jitney.repository.manifest import ModelManifest, VersionPolicy
 from jitney.repository.scan import (

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+
 from jitney.errors import ModelError
 from jitney.repository.sealed import CHUNK, seal
 

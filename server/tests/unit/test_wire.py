@@ -64,7 +64,7 @@ def test_a_run_is_read_as_it_was_written(
 
 
 @given(U32, U32, U16, STAMPS, U64, U64, TENSORS)
-def test_a_done_is_read_as_it_was_written(  # noqa: PLR0917  # one per field
+def test_a_done_is_read_as_it_was_written(  # one per field
     serial: int,
     rows: int,
     slot: int,

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from jitney_client import InferResult
-
     from jitney.cli.arrays import Array
+    from jitney_client import InferResult
 
 __all__ = ["as_arrays", "as_classes", "as_json", "as_vectors", "read_labels"]
 

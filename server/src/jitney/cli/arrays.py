@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from jitney_client import Bfloat16
 
 from jitney.datatypes import DataType
 from jitney.errors import ConfigError
+from jitney_client import Bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

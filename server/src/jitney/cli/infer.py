@@ -13,9 +13,8 @@ from jitney.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jitney_client.protocol import inference
-
     from jitney.cli.arrays import Input
+    from jitney_client.protocol import inference
 
 __all__ = ["add_parser", "run"]
 

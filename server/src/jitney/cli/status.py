@@ -45,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Print the status; return 0, whatever it is."""
     from google.protobuf import json_format  # noqa: PLC0415  # only commands that call need it
+
     from jitney_client import NotSupported  # noqa: PLC0415
 
     with connection.connect(arguments) as client:

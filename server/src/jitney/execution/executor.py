@@ -42,22 +42,22 @@ class Listener(Protocol):
     """Whom an executor tells, on the thread that owns the scheduler."""
 
     def completed(self, batch: Batch, completion: Completion) -> None:
-        """A batch ended."""
+        """Note that a batch ended."""
 
     def device_up(self, device: str) -> None:
-        """A device can take batches; models become ready on it one by one."""
+        """Note that a device can take batches; models become ready on it one by one."""
 
     def device_down(self, device: str) -> None:
-        """A device's worker ended and is being replaced; its batches end right after this."""
+        """Note that a device's worker ended and is replaced; its batches end after this."""
 
     def device_failed(self, device: str, why: str) -> None:
-        """A device was given up."""
+        """Note that a device was given up."""
 
     def model_loaded(self, device: str, model: ModelRef, report: LoadReport) -> None:
-        """A model can run on a device."""
+        """Note that a model can run on a device."""
 
     def model_refused(self, device: str, model: ModelRef, error: ModelError) -> None:
-        """A model cannot be loaded onto a device."""
+        """Note that a model cannot be loaded onto a device."""
 
     def model_gone(self, device: str, model: ModelRef) -> None:
-        """A model can no longer run on a device."""
+        """Note that a model can no longer run on a device."""

@@ -43,9 +43,7 @@ EXIT_GRACE: Final = 0.02
 """Seconds from the end of a worker's channel to the question what its process ended with."""
 
 
-def worker_environment(
-    environment: Mapping[str, str], device: str, threads: int
-) -> dict[str, str]:
+def worker_environment(environment: Mapping[str, str], device: str, threads: int) -> dict[str, str]:
     """Return the environment of a worker.
 
     Thread counts are set here because libraries read them when torch is imported. A worker of a
@@ -53,7 +51,8 @@ def worker_environment(
     """
     kept = {name: environment[name] for name in KEPT_VARIABLES if name in environment}
     # A thread that waits for its team must sleep and not spin: it shares the cores with the server
-    # process. With two cores and one other busy process, spinning made models 7 to 24 times slower (measured).
+    # process. With two cores and one other busy process, spinning made models 7 to 24 times slower
+    # (measured).
     kept |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
     if threads:
         kept |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -70,13 +69,21 @@ class WorkerCommand:
     """How to start the worker of one device; made once, used at every start."""
 
     def __init__(
-        self, device: str, environment: Mapping[str, str], *, threads: int, slots: int, slot_bytes: int
+        self,
+        device: str,
+        environment: Mapping[str, str],
+        *,
+        threads: int,
+        slots: int,
+        slot_bytes: int,
+        poll_microseconds: int = 0,
     ) -> None:
         self.device = device
         self.environment = worker_environment(environment, device, threads)
         self.threads = threads
         self.slots = slots
         self.slot_bytes = slot_bytes
+        self.poll_microseconds = poll_microseconds
 
     def arguments(self, socket_fd: int, memory_fd: int) -> list[str]:
         """Return the command line."""
@@ -88,6 +95,7 @@ class WorkerCommand:
             f"--threads={self.threads}",
             f"--slots={self.slots}",
             f"--slot-bytes={self.slot_bytes}",
+            f"--poll-microseconds={self.poll_microseconds}",
             f"--socket-fd={socket_fd}",
             f"--memory-fd={memory_fd}",
             f"--parent={os.getpid()}",
@@ -139,7 +147,7 @@ class WorkerLink:
         finally:
             theirs.close()
             memory.close_fd()
-        ours.setblocking(False)
+        ours.setblocking(False)  # noqa: FBT003  # the library's signature
         self._socket = ours
         loop.add_reader(ours.fileno(), self._readable)
 

@@ -41,9 +41,7 @@ class SlotMemory:
         self.slot_bytes = slot_bytes
         self.mapping = mmap.mmap(fd, 2 * count * slot_bytes)
         whole = memoryview(self.mapping)
-        self.inputs = [
-            whole[2 * i * slot_bytes : (2 * i + 1) * slot_bytes] for i in range(count)
-        ]
+        self.inputs = [whole[2 * i * slot_bytes : (2 * i + 1) * slot_bytes] for i in range(count)]
         self.outputs = [
             whole[(2 * i + 1) * slot_bytes : (2 * i + 2) * slot_bytes] for i in range(count)
         ]

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jitney.errors import (
     InferenceFailed,
@@ -49,7 +49,14 @@ MEMORY_EVERY: Final = 1.0
 class Worker:
     """The main loop of the process."""
 
-    def __init__(self, channel: socket.socket, memory: SlotMemory, device: Device) -> None:
+    def __init__(
+        self, channel: socket.socket, memory: SlotMemory, device: Device, poll: float = 0.0
+    ) -> None:
+        """Serve nothing yet.
+
+        :param poll: seconds to look for the next message before sleeping in the kernel.
+        """
+        self._poll = poll
         self._channel = channel
         self._memory = memory
         self._device = device
@@ -78,7 +85,10 @@ class Worker:
 
     def _receive(self) -> tuple[bytes, list[int]]:
         # Into one buffer: asking for a new one of this size costs more than the message.
-        size, ancillary, _, _ = self._channel.recvmsg_into((self._buffer,), FDS_SPACE)
+        received = self._poll_once() if self._poll else None
+        if received is None:
+            received = self._channel.recvmsg_into((self._buffer,), FDS_SPACE)
+        size, ancillary, _, _ = received
         message = bytes(self._buffer[:size])
         if not ancillary:
             return message, []
@@ -87,6 +97,20 @@ class Worker:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         return message, fds.tolist()
+
+    def _poll_once(self) -> tuple[int, list[Any], int, Any] | None:
+        """Look for a message without sleeping, as long as the operator allows.
+
+        A core that never sleeps hears of a message at once. Waking one takes tens of microseconds,
+        in a virtual machine more, and all that it had in its caches is gone.
+        """
+        until = time.monotonic() + self._poll
+        while time.monotonic() < until:
+            try:
+                return self._channel.recvmsg_into((self._buffer,), FDS_SPACE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+        return None
 
     def _load(self, note: wire.Note, fds: list[int]) -> None:
         serial = note.serial
@@ -103,7 +127,9 @@ class Worker:
         except DeviceFault:
             raise  # nothing can be trusted any more: the process ends, and says why on stderr
         except Exception as error:  # noqa: BLE001  # the worker loop's boundary: a model may raise anything
-            text = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+            text = (
+                str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+            )
             reason = error.reason if isinstance(error, ModelError) else "MODEL_INVALID"
             reply = wire.write_note(
                 wire.Kind.REFUSED, serial, {"reason": reason, "text": text[:8000]}
@@ -178,7 +204,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker on the descriptors it inherited; return the exit code."""
     parser = argparse.ArgumentParser(prog="jitney-worker", description="internal")
     parser.add_argument("--device", required=True)
-    for name in ("threads", "slots", "slot-bytes", "socket-fd", "memory-fd", "parent"):
+    for name in (
+        *("threads", "slots", "slot-bytes", "poll-microseconds"),
+        *("socket-fd", "memory-fd", "parent"),
+    ):
         parser.add_argument(f"--{name}", type=int, required=True)
     args = parser.parse_args(argv)
     _die_with_parent(args.parent)
@@ -199,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "memory": device.memory(),
     }
     channel.send(wire.write_note(wire.Kind.HELLO, 0, hello))
-    return Worker(channel, memory, device).run()
+    return Worker(channel, memory, device, args.poll_microseconds / 1e6).run()
 
 
 if __name__ == "__main__":

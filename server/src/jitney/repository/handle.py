@@ -131,10 +131,11 @@ class ModelVersion:
         if self.state is VersionState.READY:
             return
         name, version = self.ref
-        msg = f"Request for unknown model: '{name}' version {version} is not at ready state"
-        if self.state is VersionState.LOADING:
-            raise ModelNotReady(f"{msg}: {self.reason}")
-        raise ModelLoadFailed(f"{msg}: {self.reason}")
+        msg = (
+            f"Request for unknown model: '{name}' version {version} is not at ready state: "
+            f"{self.reason}"
+        )
+        raise (ModelNotReady if self.state is VersionState.LOADING else ModelLoadFailed)(msg)
 
     def check_bytes(self, nbytes: int, key: BatchKey) -> None:
         """Check that a request fits into a batch, which only its bytes tell where BYTES vary.

@@ -151,7 +151,7 @@ class Repository:
         ref = ModelRef(found.name, version.version)
         try:
             if version.path is None:
-                raise ModelError(version.error or "not found")  # noqa: TRY301  # one place notes it
+                raise ModelError(version.error or "not found")  # one place notes it
             handle, request = self._prepare(ref, version.path, manifest)
         except JitneyError as error:
             model.broken[version.version] = str(error)

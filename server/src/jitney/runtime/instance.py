@@ -102,8 +102,8 @@ class Instance:
             dimension.
         :param now: monotonic seconds.
         :raises InputRejected: if the model raised, or BYTES are no texts.
-        :raises InferenceFailed: if it returned what it should not. Running the members of the batch alone
-            tells whose they are.
+        :raises InferenceFailed: if it returned what it should not. Running the members of the
+            batch alone tells whose they are.
         :raises OutputTooLarge: if ``out`` is too small.
         :raises OutOfDeviceMemory: if the batch did not fit beside what is loaded.
         :raises DeviceFault: if the device is lost; the process must end.

@@ -77,8 +77,8 @@ class Entry:
     """A request that is being scheduled.
 
     ``done(entry, reply, error)`` is called exactly once, with either a reply or an error, unless
-    the entry was cancelled: then it is not called at all. ``waiter`` is for whoever submitted it. ``order`` and ``outputs`` are as in
-    ``types.Placed``. ``started`` is when its batch was formed, ``timing`` is set with the reply.
+    the entry was cancelled: then it is not called at all. ``waiter`` is for whoever submitted it.
+    ``order`` and ``outputs`` are as in ``types.Placed``. ``timing`` is set with the reply.
     """
 
     __slots__ = (
@@ -91,7 +91,6 @@ class Entry:
         "outputs",
         "request",
         "rows",
-        "started",
         "state",
         "timing",
         "waiter",
@@ -119,7 +118,6 @@ class Entry:
         self.order = order
         self.outputs = outputs
         self.state = State.QUEUED
-        self.started = arrived
         self.timing: Timing | None = None
         self.waiter: Callable[[object, JitneyError | None], None] | None = None
 

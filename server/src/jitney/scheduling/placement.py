@@ -29,9 +29,7 @@ def place(batch: Batch) -> list[tuple[Entry, Placed]]:
     return placed
 
 
-def gather(
-    placed: Sequence[tuple[Entry, Placed]], inputs: Sequence[memoryview]
-) -> None:
+def gather(placed: Sequence[tuple[Entry, Placed]], inputs: Sequence[memoryview]) -> None:
     """Let every carrier fill its requests' part of a batch's inputs.
 
     :param inputs: the regions of the whole batch, in the model's order.

@@ -67,10 +67,10 @@ class Policy:
     what they return.
 
     *Bound.* With a device free and rested, an entry of a key with ``max_delay`` 0 leaves in the
-    same call of ``take`` that follows its offer. With ``max_delay`` d it leaves no later than d after its
-    arrival, or as soon as its batch is full. With all devices busy it leaves when the entries
-    before it in its queue have left and a device is free; queues with the oldest head go first, so
-    no queue waits for ever.
+    same call of ``take`` that follows its offer. With ``max_delay`` d it leaves no later than d
+    after its arrival, or as soon as its batch is full. With all devices busy it leaves when the
+    entries before it in its queue have left and a device is free; queues with the oldest head go
+    first, so no queue waits for ever.
 
     Invariants, checked by the tests on random schedules:
 

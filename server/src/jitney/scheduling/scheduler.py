@@ -15,7 +15,7 @@ from jitney.errors import (
     OutputTooLarge,
 )
 from jitney.scheduling.batch import Batch, Reason, State
-from jitney.scheduling.placement import runs_of_carriers, place
+from jitney.scheduling.placement import place, runs_of_carriers
 from jitney.types import Timing
 
 if TYPE_CHECKING:
@@ -120,20 +120,20 @@ class Scheduler:
         self._turn()
 
     def device_up(self, device: str) -> None:
-        """A device can take batches."""
+        """Note that a device can take batches."""
         self._policy.device_up(device)
 
     def device_down(self, device: str) -> None:
-        """A device is gone."""
+        """Note that a device is gone."""
         self._policy.device_down(device)
 
     def model_ready(self, device: str, model: ModelRef) -> None:
-        """A model can run on a device."""
+        """Note that a model can run on a device."""
         self._policy.model_ready(device, model)
         self._turn()
 
     def model_gone(self, device: str, model: ModelRef) -> None:
-        """A model can no longer run on a device."""
+        """Note that a model can no longer run on a device."""
         self._policy.model_gone(device, model)
 
     def abandon(self, model: ModelRef, why: str) -> None:
@@ -200,9 +200,7 @@ class Scheduler:
             middle = len(live) // 2
             for part in (live[:middle], live[middle:]):
                 rows = sum(entry.rows for entry in part)
-                self._policy.retry(
-                    Batch(batch.key, part, rows, Reason.RETRY, "", batch.formed_at)
-                )
+                self._policy.retry(Batch(batch.key, part, rows, Reason.RETRY, "", batch.formed_at))
             return
         for entry in live:
             self._finish_running(entry, None, error)

@@ -77,9 +77,7 @@ class HistogramCell:
 class Histogram:
     """A histogram with labels and fixed upper edges, ascending."""
 
-    def __init__(
-        self, name: str, text: str, labels: Sequence[str], edges: Sequence[float]
-    ) -> None:
+    def __init__(self, name: str, text: str, labels: Sequence[str], edges: Sequence[float]) -> None:
         self._name = name
         self._text = text
         self._labels = labels

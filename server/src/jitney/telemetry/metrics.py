@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from jitney.clock import wall_seconds
 from jitney.telemetry.instruments import Counter, Histogram, HistogramCell
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jitney.scheduling.batch import Batch, Entry
     from jitney.types import ModelRef
 
-__all__ = ["UNKNOWN", "GaugeReading", "Metrics", "ModelFigures"]
+__all__ = ["UNKNOWN", "Metrics", "ModelFigures", "Reading"]
 
 UNKNOWN: Final = "_unknown"
 """The model label of requests that name no model we have."""
@@ -38,16 +38,18 @@ RATIOS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MODEL: Final = ("model", "version")
 
 
-class GaugeReading(NamedTuple):
-    """A gauge that is read when somebody asks: name, help, labels, and how to read it.
+class Reading(NamedTuple):
+    """A figure that is read when somebody asks: name, help, labels, and how to read it.
 
-    ``read`` is called on the exposition's thread; it must only take atomic copies.
+    ``read`` is called on the exposition's thread; it must only take atomic copies. ``counts``
+    makes it a counter: it only ever grows.
     """
 
     name: str
     text: str
     labels: Sequence[str]
     read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
+    counts: bool = False
 
 
 @dataclass(slots=True)
@@ -141,9 +143,7 @@ class Metrics:
             ("output", "From there until the outputs were back on the host."),
         )
         self._stages = [
-            Histogram(
-                f"jitney_compute_{stage}_duration_seconds", text, (*MODEL, "device"), SECONDS
-            )
+            Histogram(f"jitney_compute_{stage}_duration_seconds", text, (*MODEL, "device"), SECONDS)
             for stage, text in stages
         ]
         self._rows = Histogram("jitney_batch_rows", "Rows of a batch.", MODEL, ROWS)
@@ -157,11 +157,11 @@ class Metrics:
             SECONDS,
         )
         self._models: dict[ModelRef, ModelFigures] = {}
-        self._gauges: list[GaugeReading] = []
+        self._gauges: list[Reading] = []
 
     # -- what is told ---------------------------------------------------------------------------
 
-    def add_gauge(self, gauge: GaugeReading) -> None:
+    def add_gauge(self, gauge: Reading) -> None:
         """Add a gauge whose owner can be asked."""
         self._gauges.append(gauge)
 
@@ -282,7 +282,8 @@ class Metrics:
         for instrument in instruments:
             yield instrument.collect()
         for gauge in list(self._gauges):
-            family = GaugeMetricFamily(gauge.name, gauge.text, labels=gauge.labels)
+            kind = CounterMetricFamily if gauge.counts else GaugeMetricFamily
+            family = kind(gauge.name, gauge.text, labels=gauge.labels)
             for labels, value in gauge.read():
                 family.add_metric(labels, value)
             yield family

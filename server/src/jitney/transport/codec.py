@@ -191,7 +191,7 @@ class _Cutter:
 
     __slots__ = ("batched", "data", "datatype", "dims", "row_bytes", "row_offsets")
 
-    def __init__(  # noqa: PLR0913  # the fields of an OutputTensor
+    def __init__(  # the fields of an OutputTensor
         self,
         datatype: DataType,
         shape: tuple[int, ...],

@@ -13,13 +13,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from jitney.execution.pool import DeviceStatistics
-    from jitney.repository.handle import ModelVersion
     from jitney.overview import Overview
+    from jitney.repository.handle import ModelVersion
     from jitney.repository.repository import IndexEntry, Repository
     from jitney.signature import TensorSpec
     from jitney.telemetry.metrics import ModelFigures
 
-__all__ = ["EXTENSIONS", "PLATFORM", "config", "device", "index", "metadata", "model", "statistics", "status"]
+__all__ = [
+    "EXTENSIONS",
+    "PLATFORM",
+    "config",
+    "device",
+    "index",
+    "metadata",
+    "model",
+    "statistics",
+    "status",
+]
 
 PLATFORM: Final = "pytorch_libtorch"
 EXTENSIONS: Final = ("model_configuration", "binary_tensor_data", "parameters", "statistics")

@@ -50,14 +50,14 @@ def cut(message: bytes) -> Pieces:
             start = at
             tag = message[at]
             at += 1
-            if tag == RAW_INPUT or tag == REQUEST_ID:  # noqa: PLR1714  # a set costs 50 ns more
+            if tag in (RAW_INPUT, REQUEST_ID):
                 size = message[at]
                 at += 1
-                if size >= 0x80:
+                if size >= 0x80:  # noqa: PLR2004  # more bytes follow
                     size, at = _read_varint(message, at - 1)
                 stop = at + size
                 if stop > end:
-                    raise IndexError
+                    raise IndexError  # noqa: TRY301  # as any other end inside a field
                 if head_from < start:
                     heads.append(message[head_from:start])
                 if tag == RAW_INPUT:
@@ -68,7 +68,7 @@ def cut(message: bytes) -> Pieces:
             else:
                 at = _skip(message, start)
                 if at > end:
-                    raise IndexError
+                    raise IndexError  # noqa: TRY301  # likewise
     except IndexError:
         msg = "the message is not a ModelInferRequest: it ends inside a field"
         raise InvalidRequest(msg) from None

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from jitney.repository.repository import Repository
     from jitney.telemetry.metrics import Metrics
     from jitney.transport.codec import Codec
-    from jitney.types import Request
-
     from jitney.transport.status import Context
+    from jitney.types import Request
 
     Handler = Callable[[object, Context], Awaitable[object]]
 
@@ -50,12 +49,12 @@ class Identity(NamedTuple):
 class InferenceServicer:
     """``inference.GRPCInferenceService`` and ``jitney.v1.Status`` over an engine.
 
-    Every method takes the request message (ModelInfer: its bytes) and returns the reply (ModelInfer:
-    its bytes). A ``JitneyError`` ends the call with its status; anything else is a bug: the caller
-    gets INTERNAL and a number, and the log has the rest under that number.
+    Every method takes the request message and returns the reply (ModelInfer: the bytes of both).
+    A ``JitneyError`` ends the call with its status; anything else is a bug: the caller gets
+    INTERNAL and a number, and the log has the rest under that number.
     """
 
-    def __init__(  # noqa: PLR0913  # what the RPCs speak of
+    def __init__(  # what the RPCs speak of
         self,
         identity: Identity,
         engine: Engine,
@@ -113,9 +112,7 @@ class InferenceServicer:
     async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """ServerMetadata."""
         name, version = self._identity
-        return pb.ServerMetadataResponse(
-            name=name, version=version, extensions=describe.EXTENSIONS
-        )
+        return pb.ServerMetadataResponse(name=name, version=version, extensions=describe.EXTENSIONS)
 
     # -- models ---------------------------------------------------------------------------------
 
