@@ -76,5 +76,9 @@ protos: .venv-stubs/.done ## generate the stubs from protos/
 bench: $(VENV)/.dev models ## measure, each figure as a ratio of two things in one run
 	cd server && ../$(BIN)/python -m benchmarks
 
+# On a machine with a GPU, with its own python3 and torch: nothing is installed.
+gpu-check: ## run the tests that need a CUDA device, with this machine's own python3
+	PYTHONPATH=server/src:clients/python/src python3 -m pytest -m gpu server/tests/gpu
+
 clean: ## remove environments and built models
 	rm -rf $(VENV) .venv-stubs models/repository models/.cache
