@@ -285,7 +285,6 @@ def test_infer_says_what_the_server_says(
 
 
 # Tracing is deprecated; it is how many of the models that people have were made.
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_pack_writes_a_file_that_inspect_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

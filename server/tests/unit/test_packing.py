@@ -92,7 +92,7 @@ class Writing(torch.nn.Module):
 def scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
     """Return the module in TorchScript."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         program: torch.jit.ScriptModule = torch.jit.script(module)
         return program
 
@@ -197,7 +197,7 @@ def test_a_packed_file_can_be_packed_again(tmp_path: Path) -> None:
     first, second = tmp_path / "first.pt", tmp_path / "second.pt"
     program = scripted(Halve())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         torch.jit.save(program, first, _extra_files={"notes.txt": b"by Ann"})
     jitney.pack(first, first, inputs=["x:FP32[N,2]"], description="Halves.")
     signature = jitney.pack(first, second)
@@ -230,7 +230,7 @@ def test_real_files_are_read_without_torch(tmp_path: Path) -> None:
 def test_a_traced_file_shows_its_example(tmp_path: Path) -> None:
     """What ``torch.jit.trace`` saw is in the skeleton of the file."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         program = torch.jit.trace(  # type: ignore[no-untyped-call]
             Halve(), (torch.ones(4, 7, dtype=torch.float64),)
         )

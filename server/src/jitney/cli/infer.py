@@ -69,12 +69,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_image_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--image",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         type=Path,
         dest="images",
         metavar="FILE",
-        help="an image, resized to what the model takes; repeated for a batch",
+        help="images, resized to what the model takes; several are a batch",
     )
     group.add_argument(
         "--white",
@@ -91,11 +92,12 @@ def _add_image_flags(group: argparse._ArgumentGroup) -> None:
 def _add_text_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--text",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         dest="texts",
         metavar="TEXT",
-        help="a text; repeated for a batch",
+        help="texts; several are a batch",
     )
     group.add_argument(
         "--tokenizer",
