@@ -94,6 +94,7 @@ class Server:
             settings.repository.model_repository,
             settings.batching,
             devices.slot_bytes,
+            names,
             say,
             clock.now,
         )
@@ -134,6 +135,8 @@ class Server:
         """
         settings = self.settings
         self.repository.find()  # before anything slow: a wrong folder is the commonest mistake
+        for reading in (*self.overview.readings(), self._build_info()):
+            self.metrics.add_reading(reading)
         if settings.telemetry.metrics:
             self._open_page()
         self._say("starting a worker per device (it imports torch, which takes a few seconds)")
@@ -142,18 +145,16 @@ class Server:
         explicit = settings.repository.model_control_mode == "explicit"
         wanted = [name for name in settings.repository.load_model.split(",") if name]
         await self.repository.load_all(self.pool, wanted if explicit else None)
-        broken = [e for e in self.repository.index() if e.state != "READY"]
-        if broken and settings.repository.exit_on_error:
-            reasons = "; ".join(f"{e.name}: {e.reason}" for e in broken)
+        missing = self.repository.missing()
+        if missing and settings.repository.exit_on_error:
+            reasons = "; ".join(f"{e.name}: {e.reason}" for e in missing)
             msg = f"--exit-on-error: {reasons}"
             raise ConfigError(msg)
-        for gauge in (*self.overview.gauges(), self._build_info()):
-            self.metrics.add_gauge(gauge)
         self.pulse.start()
         self.engine.on_readiness(self._readiness_changed)
-        await self.grpc.start()
         self.overview.serving = True
-        self.health.refresh()
+        await self.health.update()  # before anybody can ask
+        await self.grpc.start()
         # What exists now stays: the collector need not walk it again and again.
         gc.freeze()
 
@@ -205,16 +206,18 @@ class Server:
         idle = asyncio.Event()
         self.admission.drain(idle.set)
         self.scheduler.drain()
-        closing = asyncio.ensure_future(self.grpc.stop(server.drain_timeout_seconds))
         # What was accepted decides, not what is connected: health watchers never end by themselves.
         waits = [asyncio.ensure_future(event.wait()) for event in (idle, forced)]
-        await asyncio.wait((closing, *waits), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            waits, timeout=server.drain_timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
         for wait in waits:
             wait.cancel()
+        if refused := self.scheduler.refuse_rest():
+            log.warning("%d requests still waited at the end of the drain, refused", refused)
+        if running := self.admission.requests:
+            log.warning("%d requests still ran at the end of the drain, cut off", running)
         await self.grpc.stop(0 if forced.is_set() else REPLY_GRACE)
-        await closing
-        if left := self.scheduler.refuse_rest():
-            log.warning("%d requests were refused at the end of the drain", left)
         self.pulse.stop()
         await self.pool.stop(0 if forced.is_set() else WORKER_STOP_TIMEOUT)
         if self.page is not None:
@@ -257,7 +260,11 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
         loop.add_signal_handler(number, on_signal)
 
     def say(text: str) -> None:
-        print(text, flush=True)  # noqa: T201  # what the operator watches
+        # Parts of it come out of model files: no control characters, and nothing that the terminal's
+        # encoding does not have.
+        lines = ("".join(c if c.isprintable() else "?" for c in line) for line in text.split("\n"))
+        encoding = sys.stdout.encoding or "utf-8"
+        print("\n".join(lines).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201
 
     server = Server(settings, environment, say)
     starting = asyncio.ensure_future(server.start())
@@ -265,6 +272,8 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
     await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
     try:
         if starting.done():
+            if starting.exception() is not None:
+                forced.set()  # nobody was served, so there is nothing to be polite about
             await starting
             for line in _banner(server):
                 say(line)
@@ -272,6 +281,7 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
             await asyncio.wait((stop, hopeless), return_when=asyncio.FIRST_COMPLETED)
             hopeless.cancel()
             if server.hopeless.is_set():
+                forced.set()
                 server.ensure_a_device()
             say("stopping: finishing what was accepted (a second signal ends at once)")
         else:
@@ -288,6 +298,8 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
 def _banner(server: Server) -> list[str]:
     lines = ["", "jitney is serving:"]
     for entry in server.repository.index():
+        if not entry.wanted:
+            continue
         if entry.version is None:
             lines.append(f"  {entry.name:<16} not loaded: {_first_line(entry.reason)}")
             continue
@@ -305,7 +317,7 @@ def _banner(server: Server) -> list[str]:
         limit = version.max_batch_size
         batches = f"batches of up to {limit} rows" if limit else "no batching"
         lines.append(f"  {entry.name:<16} version {entry.version} on {devices}, {batches}")
-    host = server.settings.server.host
+    host = server.settings.server.url_host
     lines += ["", f"gRPC     {host}:{server.grpc.port}   (inference.GRPCInferenceService)"]
     if server.page is not None:
         lines.append(f"metrics  http://{host}:{server.page.port}/metrics")
@@ -324,7 +336,8 @@ def _hints(server: Server) -> list[str]:
         "digits": "digits --image models/repository/digits/examples/4.png",
         "minilm": 'minilm --text "a small bus"',
     }
-    return [hint for name, hint in samples.items() if name in server.repository.names()]
+    ready = {version.ref.name for version in server.repository.versions() if version.reports}
+    return [hint for name, hint in samples.items() if name in ready]
 
 
 def _first_line(text: str) -> str:

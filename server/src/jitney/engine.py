@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jitney.errors import InvalidRequest, JitneyError, ModelError
 from jitney.repository.check import check_data
+from jitney.repository.handle import VersionState
 from jitney.scheduling.batch import Entry, State
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Engine:
         """Note that a model cannot be loaded onto a device."""
         self._repository.model_refused(device, model, error)
         version = self._repository.version(model)
-        if version is not None and not version.reports:
+        if version is not None and version.state is VersionState.UNAVAILABLE:
             self._scheduler.abandon(model, "the model could not be loaded again")
         self._readiness_changed()
 

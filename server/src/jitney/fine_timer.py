@@ -100,11 +100,13 @@ class FineTimers:
             return  # it was armed anew between the wake-up and now
         now = time.monotonic()
         timers = self._timers
-        while timers and timers[0][0] <= now:
-            callback = heapq.heappop(timers)[2].callback
-            if callback is not None:
-                callback()
-        while timers and timers[0][2].callback is None:
-            heapq.heappop(timers)
-        if timers:
-            self._arm(timers[0][0])
+        try:
+            while timers and timers[0][0] <= now:
+                callback = heapq.heappop(timers)[2].callback
+                if callback is not None:
+                    callback()
+        finally:  # whatever a callback does, the others are not forgotten
+            while timers and timers[0][2].callback is None:
+                heapq.heappop(timers)
+            if timers:
+                self._arm(timers[0][0])

@@ -84,10 +84,10 @@ class Overview:
         for statistics in self._pool.statistics():
             yield statistics, self._pulse.busy_ratio(statistics.name)
 
-    # -- gauges: read on the exposition's thread, so they only take copies ------------------------
+    # -- readings, taken on the exposition's thread, so they only copy ------------------------
 
-    def gauges(self) -> list[Reading]:
-        """Return every gauge of the server."""
+    def readings(self) -> list[Reading]:
+        """Return every figure of the server that is read when somebody asks."""
         model, device = ("model", "version"), ("device",)
         return [
             Reading(

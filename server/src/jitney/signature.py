@@ -105,8 +105,11 @@ class TensorSpec:
             msg = f"{where}.{unknown[0]}: unknown key; known are {', '.join(sorted(known))}"
             raise ConfigError(msg)
         name = table.get("name")
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-            msg = f"{where}.name: expected a text of 1 to {MAX_NAME} characters, got {name!r}"
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+            msg = (
+                f"{where}.name: expected a text of 1 to {MAX_NAME} printable characters, "
+                f"got {name!r}"
+            )
             raise ConfigError(msg)
         try:
             datatype = DataType(table.get("datatype"))
@@ -117,15 +120,16 @@ class TensorSpec:
             )
             raise ConfigError(msg) from None
         shape = _read_shape(table.get("shape"), f"{where}.shape")
-        bounds = []
+        bounds: list[Any] = []
         for bound in ("low", "high"):
             value = table.get(bound)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | float)
-            ):
-                msg = f"{where}.{bound}: expected a number, got {value!r}"
+            if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+                msg = f"{where}.{bound}: expected a finite number, got {value!r}"
                 raise ConfigError(msg)
             bounds.append(value)
+        if None not in bounds and bounds[0] > bounds[1]:
+            msg = f"{where}: low is {bounds[0]}, above high, which is {bounds[1]}"
+            raise ConfigError(msg)
         optional = table.get("optional", False)
         if not isinstance(optional, bool):
             msg = f"{where}.optional: expected true or false, got {optional!r}"

@@ -58,6 +58,7 @@ class RequestHeader:
     out once and remembered under it.
 
     ``outputs`` are the names asked for, empty for all. ``parameters`` are the request's own.
+    ``recurs`` is False for one that was not interned: nothing should be remembered under it.
     """
 
     model_name: str
@@ -65,6 +66,7 @@ class RequestHeader:
     inputs: tuple[TensorHeader, ...]
     outputs: tuple[str, ...] = ()
     parameters: Mapping[str, bool | int | str | float] | None = None
+    recurs: bool = True
 
 
 class Request:

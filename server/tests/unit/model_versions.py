@@ -55,7 +55,7 @@ def version_of(
 
 def repository_of(*versions: ModelVersion) -> Repository:
     """Return a repository that holds the versions."""
-    repository = Repository((), BatchingSettings(), 1 << 16, lambda _: None, lambda: 0.0)
+    repository = Repository((), BatchingSettings(), 1 << 16, ("cpu",), lambda _: None, lambda: 0.0)
     for version in versions:
         model = repository._models.setdefault(version.ref.name, _Model(version.ref.name))
         model.versions[version.ref.version] = version

@@ -74,7 +74,7 @@ def families() -> set[tuple[str, str, str]]:
         suffix = "_total" if family.type == "counter" else ""
         labels = ", ".join(family._labelnames)  # type: ignore[attr-defined]  # of every family class
         found.add((family.name + suffix, family.type, labels))
-    for gauge in (*overview.gauges(), Server._build_info(nobody)):
+    for gauge in (*overview.readings(), Server._build_info(nobody)):
         kind, name = ("counter", f"{gauge.name}_total") if gauge.counts else ("gauge", gauge.name)
         found.add((name, kind, ", ".join(gauge.labels)))
     return found

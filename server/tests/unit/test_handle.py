@@ -35,16 +35,18 @@ def test_a_version_is_ready_while_a_device_has_it() -> None:
     assert "restarting" == version.reason
 
 
-def test_failed_counts_only_when_no_device_has_it() -> None:
-    """A refusal by one device does not take a version from another."""
+def test_a_version_is_unavailable_when_no_device_will_have_it() -> None:
+    """One that has it keeps it ready, one that comes back keeps it loading; else it has failed."""
     version = version_of()
+    version.loaded("other", version.reports["cpu"])
 
-    version.failed("no")
+    version.refused("cpu", "no")
     assert VersionState.READY is version.state
-    version.gone("cpu", "lost")
-    version.failed("no")
+    version.gone("other", "restarting")
+    assert (VersionState.LOADING, "restarting") == (version.state, version.reason)
+    version.refused("other", "no more")
 
-    assert (VersionState.UNAVAILABLE, "no") == (version.state, version.reason)
+    assert (VersionState.UNAVAILABLE, "no more") == (version.state, version.reason)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_a_version_that_is_not_ready_says_why(
     """Loading is ModelNotReady, failed is ModelLoadFailed; both have the protocol's text."""
     version = version_of(devices=())
     if fail:
-        version.failed("broken")
+        version.refused("cpu", "broken")
 
     with pytest.raises(kind) as caught:
         version.plan(header(1, 4))

@@ -159,7 +159,7 @@ def test_the_page_shows_the_numbers_that_were_told() -> None:
     metrics.request_refused(ECHO, InvalidRequest("x"))
     metrics.request_failed(make_entry(), InputRejected("x"), 1.5)
     metrics.cancelled(ECHO, "queued")
-    metrics.add_gauge(Reading("jitney_up", "Help.", ("device",), lambda: [(("d0",), 1)]))
+    metrics.add_reading(Reading("jitney_up", "Help.", ("device",), lambda: [(("d0",), 1)]))
 
     model, unknown = 'model="echo",', 'model="_unknown",'
     expected = {

@@ -91,6 +91,7 @@ class ServerSettings:
 
         :raises ConfigError: when they do not.
         """
+        object.__setattr__(self, "host", self.host.removeprefix("[").removesuffix("]"))
         if self.grpc_port == self.metrics_port != 0:
             msg = f"server.grpc_port and server.metrics_port: both are {self.grpc_port}"
             raise ConfigError(msg)
@@ -103,6 +104,11 @@ class ServerSettings:
             raise ConfigError(msg)
 
     @property
+    def url_host(self) -> str:
+        """The host as it stands before a port: an IPv6 address in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine reaches ``host``; a name other than localhost counts as not.
 
@@ -111,7 +117,7 @@ class ServerSettings:
         if self.host == "localhost":
             return True
         try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+            return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
 

@@ -117,6 +117,16 @@ class DeviceWorker:
         ``started`` is set once the first worker is up, or the device was given up.
         """
         self._listener = listener
+        try:
+            await self._live()
+        except Exception:
+            # A bug here must not look like a device that is merely quiet.
+            log.exception("the supervision of %s ended", self.name)
+            if self._link is not None:
+                self._link.kill("its supervision ended")
+            self._give_up("internal error; the log has the details")
+
+    async def _live(self) -> None:
         delay = FIRST_DELAY
         while True:
             self._gone = self._loop.create_future()
@@ -126,18 +136,20 @@ class DeviceWorker:
                 why = await self._keep_loading()
                 delay = FIRST_DELAY
             if self._is_hopeless():
-                self.state = "failed"
-                self.reason = f"its worker ended {len(self._deaths)} times in a minute: {why}"
-                log.error("device %s is given up: %s", self.name, self.reason)
-                self.started.set()
-                self._settle_rest()
-                self._listener.device_failed(self.name, self.reason)
+                self._give_up(f"its worker ended {len(self._deaths)} times in a minute: {why}")
                 return
             self.state, self.reason = "restarting", why
             self.restarts += 1
             log.warning("worker of %s: %s; a new one in %.1f s", self.name, why, delay)
             await asyncio.sleep(delay)
             delay = min(LAST_DELAY, 2 * delay)
+
+    def _give_up(self, why: str) -> None:
+        self.state, self.reason = "failed", why
+        log.error("device %s is given up: %s", self.name, why)
+        self.started.set()
+        self._settle_rest()
+        self._listener.device_failed(self.name, why)
 
     def _is_hopeless(self) -> bool:
         now = self._clock.now()
@@ -248,13 +260,17 @@ class DeviceWorker:
     async def _load_on(self, spec: LoadSpec, gone: asyncio.Future[str]) -> None:
         link = self._link
         assert link is not None  # noqa: S101  # a worker is up
-        serial = next(self._serials)
         loaded: asyncio.Future[LoadReport | ModelError] = self._loop.create_future()
-        load = self._load = _Load(serial, spec, loaded)
+        serial = 0
         result: LoadReport | ModelError
         try:
             with await self._loop.run_in_executor(None, spec.open) as sealed:
-                load.begun = link.alive
+                if not link.alive:
+                    return  # the next worker will be asked
+                # Drawn only now: serials are in the order in which messages are sent, which is
+                # how it is known what a worker was at when it ended.
+                serial = next(self._serials)
+                load = self._load = _Load(serial, spec, loaded)
                 document = spec.options.to_json()
                 link.send(wire.write_note(wire.Kind.LOAD, serial, document), (sealed.fd,))
             await asyncio.wait(
@@ -298,7 +314,7 @@ class DeviceWorker:
         if link is None or not link.alive or instance is None:
             self._complete_soon(batch, WorkerLost("the worker of this model was just replaced"))
             return
-        serial = next(self._serials) & 0xFFFFFFFF
+        serial = next(self._serials)
         try:
             self._flights.send(link, instance, serial, batch, self._clock.now())
         except JitneyError as error:
@@ -332,7 +348,9 @@ class DeviceWorker:
             memory = document.get("memory")
             if isinstance(memory, dict):
                 self.memory_bytes = {
-                    str(kind)[:20]: size for kind, size in memory.items() if isinstance(size, int)
+                    str(kind)[:20]: size
+                    for kind, size in memory.items()
+                    if isinstance(size, int) and 0 <= size < 1 << 63
                 }
             if self._hello is not None and not self._hello.done():
                 self._hello.set_result(None)

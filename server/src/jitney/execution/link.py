@@ -33,6 +33,8 @@ KEPT_VARIABLES: Final = (
     "LD_PRELOAD",
     "CUDA_HOME",
     "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "PYTORCH_CUDA_ALLOC_CONF",
     "NVIDIA_VISIBLE_DEVICES",
     "NVIDIA_DRIVER_CAPABILITIES",
 )
@@ -162,7 +164,7 @@ class WorkerLink:
         return self._alive
 
     def send(self, message: bytes, fds: tuple[int, ...] = ()) -> None:
-        """Send a message; a worker that cannot take it is as good as dead and is killed."""
+        """Send a message; a worker that cannot take it is as good as dead and is killed, soon."""
         if not self._alive:
             return
         try:
@@ -172,7 +174,10 @@ class WorkerLink:
             else:
                 self._socket.send(message)
         except OSError as error:
-            self._end(f"could not be reached ({error.strerror})")
+            # Not at once: whoever sends is in the middle of something, and would be told of the end
+            # of what it is about to begin.
+            why = f"it could not be reached ({error.strerror})"
+            self._loop.call_soon(lambda: self._end(why))
 
     def stop(self) -> None:
         """Ask the process to finish what it was sent and to exit."""

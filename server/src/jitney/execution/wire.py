@@ -54,7 +54,7 @@ MAX_TENSORS: Final = 64
 MAGIC: Final = 0x4A54
 VERSION: Final = 1
 
-HEADER: Final = struct.Struct("<HBBI")
+HEADER: Final = struct.Struct("<HBBxxxxQ")
 """magic, version, kind, serial (of a load, or of a batch)."""
 RUN: Final = struct.Struct("<IIHH")
 """instance, rows, slot, number of inputs."""
@@ -216,7 +216,11 @@ def write_note(kind: Kind, serial: int = 0, document: dict[str, Any] | None = No
 
     :raises WireError: when the document is too long for the channel.
     """
-    body = json.dumps(document, allow_nan=False).encode() if document else b""
+    try:
+        body = json.dumps(document, allow_nan=False).encode() if document else b""
+    except (ValueError, TypeError) as error:
+        msg = f"a {kind.name} document cannot be written: {error}"
+        raise WireError(msg) from error
     if len(body) > MAX_MESSAGE - HEADER.size:
         room = MAX_MESSAGE - HEADER.size
         msg = f"a {kind.name} document has {len(body)} bytes, at most {room} may be sent"

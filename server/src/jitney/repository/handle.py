@@ -12,6 +12,8 @@ from jitney.repository.check import Checked, check_header
 from jitney.scheduling.batch import BatchKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jitney.runtime.report import LoadReport
     from jitney.signature import Signature
     from jitney.types import ModelRef, RequestHeader
@@ -59,8 +61,17 @@ class ModelVersion:
     """
 
     def __init__(
-        self, ref: ModelRef, signature: Signature, limits: ModelLimits, digest: str
+        self,
+        ref: ModelRef,
+        signature: Signature,
+        limits: ModelLimits,
+        digest: str,
+        devices: Iterable[str] = ("cpu",),
     ) -> None:
+        """Begin as loading.
+
+        :param devices: those that are going to have it.
+        """
         self.ref = ref
         self.signature = signature
         self.limits = limits
@@ -68,6 +79,7 @@ class ModelVersion:
         self.state = VersionState.LOADING
         self.reason = "loading"
         self.reports: dict[str, LoadReport] = {}
+        self._expected = set(devices)
         self._plans: dict[RequestHeader, Plan] = {}
         self._keys: dict[tuple[tuple[int, ...], ...], BatchKey] = {}
 
@@ -86,6 +98,7 @@ class ModelVersion:
     def loaded(self, device: str, report: LoadReport) -> None:
         """Note that a device has it."""
         self.reports[device] = report
+        self._expected.add(device)
         self.state, self.reason = VersionState.READY, ""
         self._plans.clear()
         self._keys.clear()
@@ -96,9 +109,11 @@ class ModelVersion:
         if not self.reports and self.state is VersionState.READY:
             self.state, self.reason = VersionState.LOADING, why
 
-    def failed(self, why: str) -> None:
-        """Note that no device has it or will have it."""
-        if not self.reports:
+    def refused(self, device: str, why: str) -> None:
+        """Note that a device does not have it and will not have it."""
+        self.gone(device, why)
+        self._expected.discard(device)
+        if not self._expected:
             self.state, self.reason = VersionState.UNAVAILABLE, why
 
     def plan(self, header: RequestHeader) -> Plan:
@@ -117,9 +132,10 @@ class ModelVersion:
             plan = Plan(self._key(checked.dims), checked)
             if checked.rows > plan.key.max_rows:
                 raise self._too_large(sum(n for n in checked.sizes if n > 0), plan.key)
-            if len(self._plans) >= REMEMBERED:
-                self._plans.clear()
-            self._plans[header] = plan
+            if header.recurs:
+                if len(self._plans) >= REMEMBERED:
+                    self._plans.clear()
+                self._plans[header] = plan
         return plan
 
     def ensure_ready(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import re
@@ -47,19 +48,24 @@ VERSION: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 class IndexEntry(NamedTuple):
-    """A line of the repository's index; a model of which no version was found has version None."""
+    """A line of the repository's index; a model of which no version was found has version None.
+
+    ``wanted`` is False for what the operator did not ask to be served: in the explicit mode, what
+    was not named.
+    """
 
     name: str
     version: int | None
     state: VersionState
     reason: str
+    wanted: bool = True
 
 
 @dataclass(slots=True)
 class _Model:
     name: str
-    description: str = ""
     error: str = ""
+    wanted: bool = True
     versions: dict[int, ModelVersion] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
 
@@ -77,15 +83,18 @@ class Repository:
         roots: Sequence[Path],
         defaults: BatchingSettings,
         slot_bytes: int,
+        devices: Sequence[str],
         say: Callable[[str], None],
         now: Callable[[], float],
     ) -> None:
         """Look nowhere yet.
 
+        :param devices: the names of those that every version is loaded onto.
         :param say: is told what the operator should see while models load.
         :param now: monotonic seconds, to say it no more than once a second.
         """
         self._now = now
+        self._devices = devices
         self._roots = roots
         self._defaults = defaults
         self._slot_bytes = slot_bytes
@@ -124,7 +133,8 @@ class Repository:
         for found in self._found:
             model = self._models[found.name]
             if only is not None and found.name not in only:
-                model.error = "not loaded: the model control mode is explicit"
+                model.wanted = False
+                model.error = "unloaded"
                 continue
             if found.error is not None or found.manifest is None:
                 model.error = found.error or ""
@@ -132,7 +142,6 @@ class Repository:
                 continue
             for warning in found.warnings:
                 log.warning("model %s: %s", found.name, warning)
-            model.description = found.manifest.description
             chosen = select_versions(found)
             if not chosen:
                 model.error = "no version found: put the model at <name>/<number>/model.pt"
@@ -152,7 +161,10 @@ class Repository:
         try:
             if version.path is None:
                 raise ModelError(version.error or "not found")  # one place notes it
-            handle, request = self._prepare(ref, version.path, manifest)
+            # Reads and hashes the whole file, so not on the event loop.
+            handle, request = await asyncio.get_running_loop().run_in_executor(
+                None, self._prepare, ref, version.path, manifest
+            )
         except JitneyError as error:
             model.broken[version.version] = str(error)
             self._say(f"{ref}: not loaded: {error}")
@@ -162,7 +174,7 @@ class Repository:
         outcomes = await loader.load(request)
         for device, outcome in outcomes.items():
             if isinstance(outcome, ModelError):
-                handle.failed(str(outcome))
+                handle.refused(device, str(outcome))
                 self._say(f"{ref}: not loaded on {device}: {outcome}")
             else:
                 self._say(
@@ -222,7 +234,7 @@ class Repository:
                 self._say(f"{ref}: loading on {device}: {text}")
 
         return (
-            ModelVersion(ref, signature, limits, digest),
+            ModelVersion(ref, signature, limits, digest, self._devices),
             LoadSpec(ref, options, reopen, progress),
         )
 
@@ -249,8 +261,7 @@ class Repository:
     def model_refused(self, device: str, ref: ModelRef, error: ModelError) -> None:
         """Note that a device will not have a version."""
         if (version := self.version(ref)) is not None:
-            version.gone(device, str(error))
-            version.failed(str(error))
+            version.refused(device, str(error))
 
     def device_down(self, device: str) -> None:
         """Note that a device lost all its versions and will have them again."""
@@ -261,9 +272,8 @@ class Repository:
         """Note that a device was given up; return the versions that no device has any more."""
         lost = []
         for version in self.versions():
-            version.gone(device, why)
-            if not version.reports:
-                version.failed(f"device {device} failed: {why}")
+            version.refused(device, f"device {device} failed: {why}")
+            if version.state is VersionState.UNAVAILABLE:
                 lost.append(version.ref)
         return lost
 
@@ -334,22 +344,30 @@ class Repository:
         return sorted(self._models)
 
     def index(self) -> list[IndexEntry]:
-        """Return a line for every version, and one for every model without any."""
+        """Return a line for every version, and one for every model without any.
+
+        It works on copies, because the metrics page reads it from another thread.
+        """
         entries = []
-        for name, model in sorted(self._models.items()):
+        for name, model in sorted(dict(self._models).items()):
             states = {
                 number: (version.state, version.reason)
-                for number, version in model.versions.items()
-            } | {number: (VersionState.UNAVAILABLE, why) for number, why in model.broken.items()}
+                for number, version in dict(model.versions).items()
+            } | {n: (VersionState.UNAVAILABLE, why) for n, why in dict(model.broken).items()}
             for number, (state, reason) in sorted(states.items()):
                 entries.append(IndexEntry(name, number, state, reason))
             if not states:
-                entries.append(IndexEntry(name, None, VersionState.UNAVAILABLE, model.error))
+                state, reason = VersionState.UNAVAILABLE, model.error
+                entries.append(IndexEntry(name, None, state, reason, model.wanted))
         return entries
 
     def all_ready(self) -> bool:
         """Whether every version that should be served can be."""
-        return all(entry.state is VersionState.READY for entry in self.index())
+        return not self.missing()
+
+    def missing(self) -> list[IndexEntry]:
+        """Return what should be served and cannot be."""
+        return [e for e in self.index() if e.wanted and e.state is not VersionState.READY]
 
 
 def _unlabelled(signature: Signature) -> Signature:

@@ -80,12 +80,12 @@ class LoadReport:
                 why=_text(table["why"]),
                 batchable=bool(table["batchable"]),
                 batchable_why=_text(table["batchable_why"]),
-                max_batch_size=_count(table["max_batch_size"]),
+                max_batch_size=_rows(table["max_batch_size"]),
                 deterministic=bool(table["deterministic"]),
                 mutated_state=_texts(table["mutated_state"]),
                 mutated_inputs=_texts(table["mutated_inputs"]),
-                golden=Golden(_count(golden["samples"]), float(golden["max_error"])),
-                buckets=tuple(map(_count, table["buckets"])),
+                golden=Golden(_rows(golden["samples"]), float(golden["max_error"])),
+                buckets=tuple(map(_rows, table["buckets"])),
                 warmup={int(rows): float(seconds) for rows, seconds in table["warmup"].items()},
                 memory_bytes=_count(table["memory_bytes"]),
                 load_seconds=float(table["load_seconds"]),
@@ -108,7 +108,11 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(_text, value[:100]))
 
 
-def _count(value: object) -> int:
-    if type(value) is not int or value < 0 or value.bit_length() > 64:  # noqa: PLR2004
+def _count(value: object, bits: int = 63) -> int:
+    if type(value) is not int or value < 0 or value.bit_length() > bits:
         raise ValueError(value)
     return value
+
+
+def _rows(value: object) -> int:
+    return _count(value, 31)

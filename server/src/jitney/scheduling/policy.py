@@ -26,7 +26,7 @@ __all__ = ["DeviceState", "Policy", "PolicyStatistics"]
 class DeviceState:
     """What the policy knows of a device: what it may run, and what it has been given.
 
-    Until ``rests_until`` it is given full batches only.
+    Until ``rests_until`` it is given nothing unless some queue has a full batch.
     """
 
     name: str

@@ -157,13 +157,13 @@ class Metrics:
             SECONDS,
         )
         self._models: dict[ModelRef, ModelFigures] = {}
-        self._gauges: list[Reading] = []
+        self._readings: list[Reading] = []
 
     # -- what is told ---------------------------------------------------------------------------
 
-    def add_gauge(self, gauge: Reading) -> None:
-        """Add a gauge whose owner can be asked."""
-        self._gauges.append(gauge)
+    def add_reading(self, reading: Reading) -> None:
+        """Add a figure whose owner can be asked."""
+        self._readings.append(reading)
 
     def request_ended(self, model: ModelRef | None, method: str, code: str) -> None:
         """Count a call."""
@@ -281,10 +281,10 @@ class Metrics:
         ]
         for instrument in instruments:
             yield instrument.collect()
-        for gauge in list(self._gauges):
-            kind = CounterMetricFamily if gauge.counts else GaugeMetricFamily
-            family = kind(gauge.name, gauge.text, labels=gauge.labels)
-            for labels, value in gauge.read():
+        for reading in list(self._readings):
+            kind = CounterMetricFamily if reading.counts else GaugeMetricFamily
+            family = kind(reading.name, reading.text, labels=reading.labels)
+            for labels, value in reading.read():
                 family.add_metric(labels, value)
             yield family
 

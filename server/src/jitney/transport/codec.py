@@ -6,6 +6,7 @@ batch; a reply is joined straight from the batch's outputs. So a tensor is copie
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from jitney.datatypes import DataType
@@ -97,9 +98,10 @@ class Codec:
         inputs = tuple(_tensor_header(tensor, model) for tensor in message.inputs)
         outputs = tuple(_output_name(output) for output in message.outputs)
         parameters = _parameters(message.parameters)
-        header = RequestHeader(model, message.model_version, inputs, outputs, parameters)
+        recurs = len(head) <= LONGEST_REMEMBERED
+        header = RequestHeader(model, message.model_version, inputs, outputs, parameters, recurs)
         typed = None
-        for tensor, described in zip(message.inputs, inputs, strict=True):
+        for at, tensor in enumerate(message.inputs):
             if not tensor.HasField("contents"):
                 continue
             if has_raw:
@@ -109,10 +111,10 @@ class Codec:
                 )
                 raise InvalidRequest(msg)
             typed = typed or [b""] * len(inputs)
-            typed[_place_of(inputs, described)] = raw_of(tensor, described.datatype, model)
+            typed[at] = raw_of(tensor, inputs[at].datatype, model)
         if typed is not None:
             return self._intern_typed(header), typed
-        if len(head) <= LONGEST_REMEMBERED:
+        if recurs:
             if len(self._headers) >= REMEMBERED:
                 self._headers.clear()
             self._headers[head] = header
@@ -130,7 +132,7 @@ class Codec:
         )
         if len(self._typed) >= REMEMBERED:
             self._typed.clear()
-        return self._typed.setdefault(key, header)
+        return self._typed.setdefault(key, dataclasses.replace(header, recurs=True))
 
     # -- the bytes of a batch -------------------------------------------------------------------
 
@@ -160,9 +162,10 @@ class Codec:
             head = self._reply_heads.get(key)
             if head is None:
                 head = self._reply_head(p, tensors, names)
-                if len(self._reply_heads) >= REMEMBERED:
-                    self._reply_heads.clear()
-                self._reply_heads[key] = head
+                if header.recurs:
+                    if len(self._reply_heads) >= REMEMBERED:
+                        self._reply_heads.clear()
+                    self._reply_heads[key] = head
             parts: list[Buffer] = [head]
             if p.request.id:
                 encoded = p.request.id.encode()
@@ -216,11 +219,6 @@ class _Cutter:
 
     def shape_of(self, rows: int) -> tuple[int, ...]:
         return (rows, *self.dims) if self.batched else self.dims
-
-
-def _place_of(inputs: Sequence[TensorHeader], tensor: TensorHeader) -> int:
-    """Return the place of this very header; equal ones may exist until duplicates are refused."""
-    return next(i for i, other in enumerate(inputs) if other is tensor)
 
 
 def _check_caps(message: pb.ModelInferRequest) -> None:

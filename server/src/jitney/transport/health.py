@@ -42,12 +42,16 @@ class HealthReporter:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._tell())
 
-    async def stop(self) -> None:
-        """Say NOT_SERVING from now on."""
-        self._stopping = True
+    async def update(self) -> None:
+        """Bring every name up to date, now."""
         self.refresh()
         if self._task is not None:
             await self._task
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING from now on."""
+        self._stopping = True
+        await self.update()
 
     async def _tell(self) -> None:
         while self._dirty:

@@ -94,8 +94,7 @@ class GrpcServer:
 
         :raises ConfigError: when the address cannot be bound.
         """
-        host = self._settings.host
-        address = f"{f'[{host}]' if ':' in host else host}:{self._settings.grpc_port}"
+        address = f"{self._settings.url_host}:{self._settings.grpc_port}"
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError:
