@@ -260,11 +260,13 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
         loop.add_signal_handler(number, on_signal)
 
     def say(text: str) -> None:
-        # Parts of it come out of model files: no control characters, and nothing that the terminal's
-        # encoding does not have.
+        # Parts of it come out of model files: no control characters, and nothing that the
+        # terminal's encoding does not have.
         lines = ("".join(c if c.isprintable() else "?" for c in line) for line in text.split("\n"))
         encoding = sys.stdout.encoding or "utf-8"
-        print("\n".join(lines).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201
+        text = "\n".join(lines).encode(encoding, "replace").decode(encoding)
+        with contextlib.suppress(OSError):  # whoever watched may have gone: `serve | head`
+            print(text, flush=True)  # noqa: T201
 
     server = Server(settings, environment, say)
     starting = asyncio.ensure_future(server.start())

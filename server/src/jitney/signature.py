@@ -102,7 +102,7 @@ class TensorSpec:
             raise ConfigError(msg)
         known = {"name", "datatype", "shape", "optional", "low", "high", "labels"}
         if unknown := sorted(set(table) - known):
-            msg = f"{where}.{unknown[0]}: unknown key; known are {', '.join(sorted(known))}"
+            msg = f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
             raise ConfigError(msg)
         name = table.get("name")
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
@@ -138,7 +138,7 @@ class TensorSpec:
         if (
             not isinstance(labels, list | tuple)
             or len(labels) > MAX_LABELS
-            or not all(isinstance(label, str) for label in labels)
+            or not all(isinstance(label, str) and is_text(label) for label in labels)
         ):
             msg = f"{where}.labels: expected a list of at most {MAX_LABELS} texts"
             raise ConfigError(msg)
@@ -224,10 +224,10 @@ class Signature:
             )
             raise ConfigError(msg)
         if unknown := sorted(set(table) - {"format", "input", "output", "description"}):
-            msg = f"{where}.{unknown[0]}: unknown key"
+            msg = f"{where}: unknown key {unknown[0]!r}"
             raise ConfigError(msg)
         description = table.get("description", "")
-        if not isinstance(description, str):
+        if not isinstance(description, str) or not is_text(description):
             msg = f"{where}.description: expected a text, got {description!r}"
             raise ConfigError(msg)
         return cls(
@@ -235,6 +235,15 @@ class Signature:
             read_tensors(table.get("output"), f"{where}.output"),
             description,
         )
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON can spell half characters, which cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_tensors(value: object, where: str) -> tuple[TensorSpec, ...]:

@@ -112,6 +112,11 @@ def strings() -> Iterator[Case]:
         "string element 1 of input 'x' for model 'same_bytes' is not UTF-8",
     )
     yield Case(
+        "too many texts",
+        texts([1, 200_000], *[b""] * 200_000),
+        "input 'x' for model 'same_bytes' has 200000 string elements, at most 100000 are allowed",
+    )
+    yield Case(
         "more texts than memory",
         texts([8, 1 << 60]),
         f"expected {1 << 63} string elements for inference input 'x' for model 'same_bytes', got 0",
@@ -179,7 +184,9 @@ def messages() -> Iterator[Case]:
     yield Case("length of 2^63", b"\x3a" + b"\xff" * 9 + b"\x01" + good, text)
     yield Case("wrong UTF-8 in a name", b"\x0a\x01\xff", text)
     yield Case("wrong UTF-8 in the id", b"\x1a\x01\xff" + good, "the request's id is not UTF-8")
-    yield Case("half a million inputs", b"\x2a\x00" * 500_000, "the request has 500000 inputs")
+    yield Case("half a million inputs", b"\x2a\x00" * 500_000, "the request has more than 264")
+    yield Case("a hundred inputs", b"\x2a\x00" * 100, "the request has 100 inputs, at most 64")
+    yield Case("millions of raw tensors", b"\x3a\x00" * 500_000, "the request has more than 264")
     yield Case("empty message", b"", "Request for unknown model: ''", grpc.StatusCode.NOT_FOUND)
 
 

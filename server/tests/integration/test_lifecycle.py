@@ -324,3 +324,21 @@ def test_an_empty_repository_is_served(start: Start, tmp_path: Path) -> None:
     root.mkdir()
     server = start(root)
     assert ([], True) == (list(server.client.models()), server.client.server_ready())
+
+
+def test_a_model_that_keeps_crashing_is_refused_and_costs_the_others_nothing(
+    start: Start, few: Path
+) -> None:
+    """After three crashes within a minute the model is out, with its reason; the device stays."""
+    server = start(few)
+    for _ in range(3):
+        wait_until(lambda: server.client.model_ready("crash"), "it is loaded", 30)
+        crash = ask(server, "crash", value=POISON)
+        assert grpc.StatusCode.UNAVAILABLE == crash.exception().code()
+
+    wait_until(lambda: server.client.model_ready("same_fp32"), "the other is loaded again", 30)
+
+    (state,) = {(m.state, m.reason) for m in server.client.models() if m.name == "crash"}
+    assert "UNAVAILABLE" == state[0]
+    assert "ended the worker process 3 times within a minute" in state[1]
+    assert ["up"] == [device.state for device in server.client.status().devices]

@@ -105,7 +105,7 @@ def describe(
     for model in status.models:
         if notes := list(_notes(model, details=details)):
             yield ""
-            yield from table((f"{model.name}/{model.version}", ""), notes)
+            yield from table((f"{model.name}/{_version(model.version)}", ""), notes)
 
 
 def describe_index(
@@ -124,7 +124,7 @@ def _model_rows(model: jitney_v1.ModelStatus) -> Iterator[tuple[str, ...]]:
     batch = f"<= {model.max_batch_size}" if model.batched else "no"
     head: tuple[str, ...] = (
         model.name,
-        str(model.version),
+        _version(model.version),
         model.state,
         batch,
         str(model.queued_rows),
@@ -157,3 +157,8 @@ def _notes(model: jitney_v1.ModelStatus, *, details: bool) -> Iterator[tuple[str
             yield f"repeatable{where}", "yes" if instance.deterministic else "no"
         for warning in instance.warnings:
             yield f"warning{where}", warning
+
+
+def _version(version: int) -> str:
+    """Return a version as people read it; a model without any has -1 on the wire."""
+    return "-" if version < 0 else str(version)

@@ -256,6 +256,15 @@ class RepositorySettings:
         default=True, help_="the server is ready only when every model that should be served is"
     )
 
+    def __post_init__(self) -> None:
+        """Check that models are only named where that means something.
+
+        :raises ConfigError: when it does not.
+        """
+        if self.load_model and self.model_control_mode != "explicit":
+            msg = "repository.load_model: needs --model-control-mode explicit"
+            raise ConfigError(msg)
+
 
 @dataclass(frozen=True, slots=True)
 class TelemetrySettings:

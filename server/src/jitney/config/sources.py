@@ -86,8 +86,8 @@ def _from_file(file: Path | None) -> Iterable[tuple[Key, object]]:
     except OSError as error:
         msg = f"--config: cannot read {str(file)!r}: {error.strerror}"
         raise ConfigError(msg) from None
-    except ValueError as error:  # of TOML or of UTF-8
-        msg = f"{file.name}: not TOML: {error}"
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of too many brackets
+        msg = f"{file.name}: not TOML: {str(error) or 'too deeply nested'}"
         raise ConfigError(msg) from None
     for section, table in tables.items():
         if section not in SECTIONS:

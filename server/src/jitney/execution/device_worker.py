@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 30.0
 RESTART_WINDOW: Final = 60.0
+MOST_CRASHES: Final = 3
 """Seconds: the first and the longest wait before a new worker, and how long a death counts."""
 
 
@@ -57,6 +58,13 @@ class _Load:
     begun: bool = True
 
 
+class _Death(NamedTuple):
+    """When a process ended, and the model whose batch it was at; None where it was at none."""
+
+    at: float
+    culprit: ModelRef | None
+
+
 class DeviceWorker:
     """The worker of one device, whichever process that is at the moment.
 
@@ -67,7 +75,9 @@ class DeviceWorker:
 
     - every batch that was started is completed exactly once, whatever happens to the process;
     - a process is only given batches of models that it reported as loaded;
-    - a model whose load kills the process is not tried again.
+    - a model whose load ends the process twice, or whose batches end it three times within a
+      minute, is not tried again; so one model does not cost the others their device, and a single
+      kill from outside costs nobody anything.
     """
 
     def __init__(
@@ -99,11 +109,13 @@ class DeviceWorker:
         self._hello: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[str] | None = None
         self._load: _Load | None = None
+        self._culprit: ModelRef | None = None
         self._instances: dict[ModelRef, int] = {}
         self._refused: dict[ModelRef, ModelError] = {}
         self._outcomes: dict[ModelRef, asyncio.Future[LoadReport | ModelError]] = {}
         self._flights = Flights()
-        self._deaths: deque[float] = deque()
+        self._deaths: deque[_Death] = deque()
+        self._load_deaths: Counter[ModelRef] = Counter()
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
@@ -152,16 +164,33 @@ class DeviceWorker:
         self._listener.device_failed(self.name, why)
 
     def _is_hopeless(self) -> bool:
+        """Count a death; return whether the device is to be given up.
+
+        What a model did before it was refused is not held against the device, unless that refused
+        the last of its models: then the device is the likelier culprit.
+        """
         now = self._clock.now()
-        self._deaths.append(now)
-        while self._deaths[0] < now - RESTART_WINDOW:
+        self._deaths.append(_Death(now, self._culprit))
+        while self._deaths[0].at < now - RESTART_WINDOW:
             self._deaths.popleft()
+        culprit = self._culprit
+        if culprit is not None and sum(d.culprit == culprit for d in self._deaths) >= MOST_CRASHES:
+            if self._specs.keys() <= self._refused.keys() | {culprit} and len(self._specs) > 1:
+                return True
+            why = f"its batches ended the worker process {MOST_CRASHES} times within a minute"
+            self._refuse(culprit, ModelError(why))
+            self._deaths = deque(d for d in self._deaths if d.culprit != culprit)
         return len(self._deaths) > self._limits.max_restarts
+
+    def _refuse(self, ref: ModelRef, error: ModelError) -> None:
+        self._refused[ref] = error
+        self._listener.model_refused(self.name, ref, error)
 
     async def _bring_up(self) -> str | None:
         """Start a worker; return why it failed, or None once it said hello."""
         self._hello = self._loop.create_future()
         self._instances.clear()
+        self._culprit = None
         try:
             self._link = WorkerLink(self._command, self._loop, self._on_message, self._on_gone)
         except OSError as error:
@@ -282,6 +311,9 @@ class DeviceWorker:
                 result = loaded.result()
             elif gone.done() and not load.begun:
                 return  # the next worker will be asked
+            elif gone.done() and self._load_deaths[spec.ref] == 0:
+                self._load_deaths[spec.ref] = 1
+                return  # it may have been killed from outside: one more try
             elif gone.done():
                 msg = f"the worker process ended while it loaded the model: {gone.result()}"
                 result = ModelError(msg)
@@ -299,10 +331,10 @@ class DeviceWorker:
             self._load = None
             self._flights.restart_watch(self._clock.now())
         if isinstance(result, ModelError):
-            self._refused[spec.ref] = result
-            self._listener.model_refused(self.name, spec.ref, result)
+            self._refuse(spec.ref, result)
         else:
             self._instances[spec.ref] = serial
+            self._load_deaths.pop(spec.ref, None)
             self._listener.model_loaded(self.name, spec.ref, result)
         self._settle(spec.ref, result)
 
@@ -378,6 +410,8 @@ class DeviceWorker:
             return
         if self._load is not None and self._flights.any_before(self._load.serial):
             self._load.begun = False
+        first = self._flights.first
+        self._culprit = first.batch.key.model if first is not None else None
         was_up = self.state == "up"
         self.state, self.reason = "restarting", why
         self._instances.clear()

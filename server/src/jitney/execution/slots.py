@@ -51,8 +51,12 @@ class SlotMemory:
         """Make a new anonymous file of the right size and map it."""
         slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         fd = os.memfd_create("jitney-slots", os.MFD_CLOEXEC)
-        os.ftruncate(fd, 2 * count * slot_bytes)
-        return cls(fd, count, slot_bytes)
+        try:
+            os.ftruncate(fd, 2 * count * slot_bytes)
+            return cls(fd, count, slot_bytes)
+        except OSError:
+            os.close(fd)
+            raise
 
     def close_fd(self) -> None:
         """Close the descriptor; the mapping stays until its last view is gone."""

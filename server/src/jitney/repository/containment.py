@@ -23,13 +23,17 @@ __all__ = ["open_regular", "real_path", "safe_model_name"]
 _NAME: Final = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,128}\Z", re.ASCII)
 
 
+RESERVED: Final = frozenset({"readiness", "liveness", "_unknown"})
+
+
 def safe_model_name(name: str) -> bool:
     """Whether a model may have this name, wherever the name came from.
 
     Letters, digits, ``_``, ``.`` and ``-``, 1 to 128 of them and no dot in front: such a name is
-    one folder below the root, whatever follows from it.
+    one folder below the root, whatever follows from it. Three names mean something else to health
+    checks and metrics.
     """
-    return _NAME.match(name) is not None
+    return _NAME.match(name) is not None and name not in RESERVED
 
 
 def real_path(path: Path, real_root: str) -> str:

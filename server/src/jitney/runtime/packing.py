@@ -258,6 +258,7 @@ def _write(
     golden: Sequence[Sample],
     signature: Signature,
 ) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
     # In a folder beside the target, so that the move is atomic; with the target's own name,
     # because torch writes the file's name into the archive.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pack-") as folder:

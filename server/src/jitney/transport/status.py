@@ -18,9 +18,6 @@ MAX_TEXT: Final = 4096
 """Bytes of a text on the wire. Texts quote what callers sent; past 8 KiB of metadata gRPC's clients
 drop the whole status, and show an error of their own that names neither the input nor the model."""
 
-LONGEST_TEXT: Final = 2000
-"""Characters; it travels as a header, and clients take 8 KiB of those, three per odd character."""
-
 CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
