@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jitney.runtime.packing import pack
+    from jitney.packing import pack
 
     __version__: str
 
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> object:
     # Both on first use: `pack` brings torch along, and importlib.metadata takes longer than
     # everything else that an import of a leaf module does.
     if name == "pack":
-        from jitney.runtime.packing import pack  # noqa: PLC0415
+        from jitney.packing import pack  # noqa: PLC0415
 
         return pack
     if name == "__version__":

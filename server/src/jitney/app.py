@@ -64,7 +64,7 @@ class Server:
     ) -> None:
         self.settings = settings
         loop = asyncio.get_running_loop()
-        clock = LoopClock(loop)
+        clock = self._clock = LoopClock(loop)
         devices = settings.devices
         names = choose_devices(devices.device, lambda: count_cuda_devices(environment))
         threads = devices.cpu_threads or max(1, cores() // len(names))
@@ -222,6 +222,7 @@ class Server:
         await self.pool.stop(0 if forced.is_set() else WORKER_STOP_TIMEOUT)
         if self.page is not None:
             self.page.close()
+        self._clock.close()
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

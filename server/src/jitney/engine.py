@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from jitney.admission import Admission
     from jitney.clock import Clock
     from jitney.execution.executor import Completion
+    from jitney.load_report import LoadReport
     from jitney.repository.handle import ModelVersion
     from jitney.repository.repository import Repository
-    from jitney.runtime.report import LoadReport
     from jitney.scheduling.batch import Batch
     from jitney.scheduling.scheduler import Scheduler
     from jitney.telemetry.metrics import Metrics

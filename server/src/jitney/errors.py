@@ -32,8 +32,8 @@ __all__ = [
 class JitneyError(Exception):
     """The base of everything that a caller may be told.
 
-    ``reason`` is the stable, machine-readable name (``ErrorInfo.reason``, metric labels);
-    ``str(error)`` is the text for a person.
+    ``reason`` is the stable, machine-readable name: ``jitney-reason`` in the trailing metadata, and
+    a label of metrics. ``str(error)`` is the text for a person.
     """
 
     reason = "INTERNAL"

@@ -31,7 +31,7 @@ class Overview:
     strict readiness every version that should be served must be loaded.
     """
 
-    def __init__(  # whom it reads
+    def __init__(
         self,
         repository: Repository,
         pool: WorkerPool,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from jitney.packing.examples import read_values
 from jitney.repository.archive import read_archive
-from jitney.runtime.packing_examples import read_values
 from jitney.runtime.tensors import compare
 
 if TYPE_CHECKING:

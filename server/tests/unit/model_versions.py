@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from jitney.config import BatchingSettings
 from jitney.datatypes import DataType
+from jitney.load_report import Golden, LoadReport
 from jitney.repository.handle import ModelLimits, ModelVersion
 from jitney.repository.repository import Repository, _Model
-from jitney.runtime.report import Golden, LoadReport
 from jitney.signature import Signature, TensorSpec
 from jitney.types import ModelRef
 

@@ -16,7 +16,7 @@ from jitney.execution.device_worker import WorkerLimits
 from jitney.execution.link import WorkerCommand
 from jitney.execution.loading import LoadSpec
 from jitney.execution.pool import WorkerPool
-from jitney.runtime.options import LoadOptions
+from jitney.load_options import LoadOptions
 from jitney.scheduling.batch import Batch, BatchKey, Reason
 from jitney.signature import Signature, TensorSpec
 from jitney.testing import Ends, make_entry, make_key
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from jitney.errors import JitneyError, ModelError
     from jitney.execution.executor import Completion
-    from jitney.runtime.report import LoadReport
+    from jitney.load_report import LoadReport
     from jitney.types import ModelRef
 
 SCRIPT = str(Path(__file__).with_name("fake_worker.py"))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         ("cpu", 2, ["cpu"]),
         ("cuda", 1, ["cuda:0"]),
         ("cuda:1", 2, ["cuda:1"]),
-        ("cuda:1, cpu", 2, ["cuda:1", "cpu"]),
+        ("cuda:1", 2, ["cuda:1"]),
     ],
 )
 def test_devices_are_chosen(setting: str, count: int, expected: list[str]) -> None:
@@ -41,9 +41,9 @@ def test_devices_are_chosen(setting: str, count: int, expected: list[str]) -> No
             "--device cuda: no CUDA device was found; --device auto falls back to the CPU",
         ),
         (
-            "cpu,cuda:2",
+            "cuda:0,cuda:2",
             2,
-            "--device cpu,cuda:2: there is no cuda:2, 2 CUDA devices were found",
+            "--device cuda:0,cuda:2: there is no cuda:2, 2 CUDA devices were found",
         ),
     ],
 )

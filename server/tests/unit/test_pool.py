@@ -23,7 +23,7 @@ from jitney.errors import (
     WorkerLost,
 )
 from jitney.execution.link import worker_environment
-from jitney.runtime.report import LoadReport
+from jitney.load_report import LoadReport
 from jitney.scheduling.batch import BatchKey
 from jitney.signature import TensorSpec
 from jitney.testing import EchoCarrier, make_key
@@ -510,7 +510,7 @@ def test_stop_ends_every_process_and_every_batch() -> None:
         async with running(*commands) as bench:
             await bench.load(KEY)
             bench.start(KEY, 1, device="other")
-            pids = [w._link.pid for w in bench.pool._workers.values() if w._link]
+            pids = [w._link._process.pid for w in bench.pool._workers.values() if w._link]
             assert all(map(psutil.pid_exists, pids))
 
             await bench.pool.stop(0.2)

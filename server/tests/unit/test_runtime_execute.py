@@ -27,11 +27,11 @@ from runtime_models import (
 
 from jitney.datatypes import DataType
 from jitney.errors import InferenceFailed, InputRejected, OutOfDeviceMemory, OutputTooLarge
+from jitney.load_options import LoadOptions
 from jitney.runtime.device import CpuDevice, Device
 from jitney.runtime.faults import DeviceFault
 from jitney.runtime.instance import Execution, InputView, Instance
 from jitney.runtime.load import load_instance
-from jitney.runtime.options import LoadOptions
 from jitney.runtime.outputs import WrittenOutput
 from jitney.runtime.tensors import DTYPES
 from jitney.signature import Signature, TensorSpec

@@ -32,11 +32,11 @@ from runtime_models import (
 
 from jitney.datatypes import DataType
 from jitney.errors import ModelError
+from jitney.load_options import LoadOptions
+from jitney.load_report import Golden
 from jitney.runtime.device import CpuDevice, Device
 from jitney.runtime.faults import DeviceFault
 from jitney.runtime.load import load_instance
-from jitney.runtime.options import LoadOptions
-from jitney.runtime.report import Golden
 from jitney.runtime.tensors import compare
 from jitney.samples import Sample, SampleTensor
 from jitney.signature import Signature, TensorSpec

@@ -88,7 +88,7 @@ class Client:
 
     ``address`` is a gRPC target such as ``"127.0.0.1:8001"``. ``timeout`` bounds every call that
     does not give its own, in seconds; None waits as long as it takes. The server is told, and
-    refuses work that it cannot finish in time. Without ``credentials`` nothing is encrypted.
+    ends what still waits when it has passed. Without ``credentials`` nothing is encrypted.
 
     - May be used by several threads at once, not across a fork.
     - Every call raises a subclass of ``JitneyError`` when it fails.

@@ -86,8 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     outputs = _either("output", arguments.outputs, manifest.outputs)
     labels = _read_text(arguments.labels).splitlines() if arguments.labels else None
     try:
-        from jitney.runtime.npz import read_npz  # noqa: PLC0415  # torch takes seconds to import
-        from jitney.runtime.packing import pack  # noqa: PLC0415
+        from jitney.packing.npz import read_npz  # noqa: PLC0415  # torch takes seconds to import
+        from jitney.packing.pack import pack  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

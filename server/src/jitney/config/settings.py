@@ -182,7 +182,7 @@ class DeviceSettings:
         "auto",
         "auto (every CUDA device, else the CPU), cpu, cuda (every CUDA device), "
         "or a list such as cuda:0,cuda:1",
-        pattern=r"auto|cpu|cuda|cuda:[0-9]{1,3}(,cuda:[0-9]{1,3})*",
+        pattern=r"auto|cpu|cuda|cuda:(0|[1-9][0-9]{0,2})(,cuda:(0|[1-9][0-9]{0,2}))*",
         form="auto, cpu, cuda, or a list such as cuda:0,cuda:1",
     )
     cpu_threads: int = _setting(

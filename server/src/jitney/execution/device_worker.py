@@ -13,7 +13,7 @@ from jitney.execution import wire
 from jitney.execution.executor import Completion
 from jitney.execution.flights import Flights
 from jitney.execution.link import WorkerCommand, WorkerLink
-from jitney.runtime.report import LoadReport
+from jitney.load_report import LoadReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

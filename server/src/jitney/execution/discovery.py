@@ -41,9 +41,9 @@ def choose_devices(setting: str, count_cuda: Callable[[], int]) -> list[str]:
             msg = "--device cuda: no CUDA device was found; --device auto falls back to the CPU"
             raise ConfigError(msg)
         return [f"cuda:{i}" for i in range(count)]
-    names = [name.strip() for name in setting.split(",")]
+    names = setting.split(",")
     for name in names:
-        if name != "cpu" and int(name.removeprefix("cuda:")) >= count:
+        if int(name.removeprefix("cuda:")) >= count:
             msg = f"--device {setting}: there is no {name}, {count} CUDA devices were found"
             raise ConfigError(msg)
     return names

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from jitney.errors import JitneyError, ModelError
-    from jitney.runtime.report import LoadReport
+    from jitney.load_report import LoadReport
     from jitney.scheduling.batch import Batch
     from jitney.types import BatchOutputs, ModelRef
 
@@ -26,6 +26,15 @@ class Completion(NamedTuple):
     copied_in: float = 0.0
     inferred: float = 0.0
     copied_out: float = 0.0
+
+    @property
+    def stages(self) -> tuple[float, float, float]:
+        """Seconds of copying in, of the model, and of copying out."""
+        return (
+            self.copied_in - self.started,
+            self.inferred - self.copied_in,
+            self.copied_out - self.inferred,
+        )
 
 
 class Executor(Protocol):

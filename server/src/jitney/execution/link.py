@@ -154,11 +154,6 @@ class WorkerLink:
         loop.add_reader(ours.fileno(), self._readable)
 
     @property
-    def pid(self) -> int:
-        """The process id, for the log."""
-        return self._process.pid
-
-    @property
     def alive(self) -> bool:
         """Whether messages may still be sent."""
         return self._alive

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from jitney.errors import ModelError
-    from jitney.runtime.options import LoadOptions
-    from jitney.runtime.report import LoadReport
+    from jitney.load_options import LoadOptions
+    from jitney.load_report import LoadReport
     from jitney.types import ModelRef
 
 __all__ = ["HeldFile", "LoadSpec", "Loader"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jitney.execution.executor import Listener
     from jitney.execution.link import WorkerCommand
     from jitney.execution.loading import LoadSpec
-    from jitney.runtime.report import LoadReport
+    from jitney.load_report import LoadReport
     from jitney.scheduling.batch import Batch
     from jitney.types import ModelRef
 

@@ -26,11 +26,11 @@ from jitney.errors import (
 )
 from jitney.execution import wire
 from jitney.execution.slots import SlotMemory
+from jitney.load_options import LoadOptions
 from jitney.runtime.device import open_device
 from jitney.runtime.faults import DeviceFault
 from jitney.runtime.instance import InputView
 from jitney.runtime.load import load_instance
-from jitney.runtime.options import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Paths that stay below a folder, and files that are opened without being led elsewhere.
 
-A model repository is often written by other people than those who run the server (reliability page,
-T1). Names are checked against an allowlist, paths by where they *really* lead: a string prefix
+A model repository is often written by other people than those who run the server.
+Names are checked against an allowlist, paths by where they *really* lead: a string prefix
 would let ``/models-private`` pass for ``/models``, and a check of the name alone knows nothing of
 symbolic links.
 """

@@ -14,7 +14,7 @@ from jitney.scheduling.batch import BatchKey
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jitney.runtime.report import LoadReport
+    from jitney.load_report import LoadReport
     from jitney.signature import Signature
     from jitney.types import ModelRef, RequestHeader
 

@@ -18,12 +18,12 @@ from jitney.errors import (
     ModelNotFound,
 )
 from jitney.execution.loading import LoadSpec
+from jitney.load_options import LoadOptions
 from jitney.repository.archive import Kind, read_archive
 from jitney.repository.handle import ModelLimits, ModelVersion, VersionState
 from jitney.repository.manifest import resolve_signature
 from jitney.repository.scan import scan, select_versions
 from jitney.repository.sealed import seal
-from jitney.runtime.options import LoadOptions
 from jitney.signature import Signature
 from jitney.types import ModelRef
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from jitney.config import BatchingSettings
     from jitney.execution.loading import Loader
+    from jitney.load_report import LoadReport
     from jitney.repository.manifest import ModelManifest
     from jitney.repository.scan import FoundModel, FoundVersion
     from jitney.repository.sealed import SealedFile
-    from jitney.runtime.report import LoadReport
 
 __all__ = ["IndexEntry", "Repository"]
 

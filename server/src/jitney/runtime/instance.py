@@ -18,10 +18,10 @@ from jitney.runtime.tensors import Value, decode_texts, pad, tensor_from
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from jitney.load_options import LoadOptions
+    from jitney.load_report import LoadReport
     from jitney.runtime.binding import Program
     from jitney.runtime.device import Device
-    from jitney.runtime.options import LoadOptions
-    from jitney.runtime.report import LoadReport
 
 __all__ = ["Execution", "InputView", "Instance"]
 

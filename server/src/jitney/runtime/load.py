@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from jitney.errors import JitneyError, ModelError
+from jitney.load_report import Golden, LoadReport
 from jitney.runtime.binding import bind
 from jitney.runtime.buckets import ladder
 from jitney.runtime.faults import (
@@ -36,7 +37,6 @@ from jitney.runtime.proofs import (
     writes_in_graph,
 )
 from jitney.runtime.random_inputs import RandomInputs, row_shapes
-from jitney.runtime.report import Golden, LoadReport
 from jitney.runtime.runner import Runner
 from jitney.runtime.threads import choose_threads
 from jitney.runtime.warmup import Warmth, warm_up
@@ -45,8 +45,8 @@ from jitney.samples import EXTRA_FILE, read_samples
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jitney.load_options import LoadOptions
     from jitney.runtime.device import Device
-    from jitney.runtime.options import LoadOptions
     from jitney.samples import Sample
 
 __all__ = ["load_instance"]

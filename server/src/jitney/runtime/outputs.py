@@ -125,7 +125,7 @@ def cut(
     return kept, [(rows, *shape[1:]) for shape in shapes]
 
 
-def write_outputs(  # one call per batch; bundling would cost more than it tells
+def write_outputs(
     specs: Sequence[TensorSpec],
     values: Sequence[Value],
     shapes: Sequence[tuple[int, ...]],

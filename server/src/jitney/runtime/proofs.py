@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 
 from jitney.errors import JitneyError
+from jitney.load_report import Golden
 from jitney.runtime.faults import GOLDEN, classify, model_error, summary
 from jitney.runtime.random_inputs import take
-from jitney.runtime.report import Golden
 from jitney.runtime.tensors import Value, compare, value_from
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from jitney.load_options import LEAST_WARMUP_RUNS
 from jitney.runtime.faults import classify
-from jitney.runtime.options import LEAST_WARMUP_RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

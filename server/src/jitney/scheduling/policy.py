@@ -192,8 +192,6 @@ class Policy:
                 entries, rows, _, _ = queue.take()
                 self._account(queue, entries, rows)
                 abandoned += entries
-        for entry in abandoned:
-            entry.state = State.DONE
         kept = deque(batch for batch in self._retries if batch.key.model != model)
         for batch in self._retries:
             if batch.key.model == model:

@@ -157,18 +157,10 @@ class Scheduler:
         assert outputs is not None  # noqa: S101  # no error: the executor's contract
         live = [placed for placed in place(batch) if placed[0].state is State.RUNNING]
         now = self._clock.now()
-        compute_input = completion.copied_in - completion.started
-        compute_infer = completion.inferred - completion.copied_in
-        compute_output = completion.copied_out - completion.inferred
-        started = completion.started
+        stages, started = completion.stages, completion.started
         for entry, _ in live:
-            entry.timing = Timing(
-                max(0.0, started - entry.arrived),
-                compute_input,
-                compute_infer,
-                compute_output,
-                now - entry.arrived,
-            )
+            queue = max(0.0, started - entry.arrived)
+            entry.timing = Timing(queue, *stages, now - entry.arrived)
         for carrier, members in runs_of_carriers(live):
             try:
                 replies = carrier.reply(

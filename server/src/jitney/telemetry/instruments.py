@@ -3,7 +3,7 @@
 prometheus_client's own instruments take a lock and two to three microseconds per observation; with
 five histograms per request that is a tenth of everything a request costs. Here the thread that
 owns the scheduler is the only writer, so a cell is a plain object: an observation is a bisection
-and three additions. The exposition thread reads copies; prometheus_client still renders them.
+and two additions. The exposition thread reads copies; prometheus_client still renders them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Labels = tuple[str, ...]
 
 
 class Counter:
-    """A counter with labels; created at 0 by ``touch`` or at the first ``add``."""
+    """A counter with labels; a cell is made by its first ``add``."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
         self._name = name

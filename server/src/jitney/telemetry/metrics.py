@@ -104,7 +104,7 @@ class Metrics:
         )
         self.rejected = Counter(
             "jitney_rejected",
-            "Requests refused or failed, by ErrorInfo reason.",
+            "Requests refused or failed, by reason.",
             (*MODEL, "reason"),
         )
         self.cancelled_requests = Counter(
@@ -201,11 +201,7 @@ class Metrics:
         cells = figures.devices.get(batch.device)
         if cells is None:
             cells = figures.devices[batch.device] = self._device_cells(figures, batch.device)
-        stages = (
-            completion.copied_in - completion.started,
-            completion.inferred - completion.copied_in,
-            completion.copied_out - completion.inferred,
-        )
+        stages = completion.stages
         answered = 0
         observe_total, observe_queue = figures.total.observe, figures.queue.observe
         for entry in batch.entries:

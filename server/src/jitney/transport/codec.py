@@ -194,7 +194,7 @@ class _Cutter:
 
     __slots__ = ("batched", "data", "datatype", "dims", "row_bytes", "row_offsets")
 
-    def __init__(  # the fields of an OutputTensor
+    def __init__(
         self,
         datatype: DataType,
         shape: tuple[int, ...],

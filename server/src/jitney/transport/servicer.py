@@ -54,7 +54,7 @@ class InferenceServicer:
     INTERNAL and a number, and the log has the rest under that number.
     """
 
-    def __init__(  # what the RPCs speak of
+    def __init__(
         self,
         identity: Identity,
         engine: Engine,

@@ -9,7 +9,7 @@ import pytest
 from runtime_models import X4
 
 from jitney.errors import ConfigError
-from jitney.runtime.options import LoadOptions
+from jitney.load_options import LoadOptions
 
 
 def test_options_survive_json() -> None:

@@ -18,10 +18,7 @@ from torch.jit.frontend import FrontendError
 from jitney.datatypes import DataType
 from jitney.errors import ConfigError, InferenceFailed, ModelError
 from jitney.notation import read_tensor, write_tensor
-from jitney.repository.archive import SIGNATURE_FILE, Archive, Kind, read_archive
-from jitney.runtime.binding import Program, bind
-from jitney.runtime.faults import summary
-from jitney.runtime.packing_examples import (
+from jitney.packing.examples import (
     Example,
     infer_outputs,
     name_results,
@@ -30,6 +27,9 @@ from jitney.runtime.packing_examples import (
     read_values,
     write_values,
 )
+from jitney.repository.archive import SIGNATURE_FILE, Archive, Kind, read_archive
+from jitney.runtime.binding import Program, bind
+from jitney.runtime.faults import summary
 from jitney.runtime.tensors import Value, compare
 from jitney.samples import EXTRA_FILE as SAMPLES_FILE
 from jitney.samples import Sample, write_samples
