@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         ("cpu", 2, ["cpu"]),
         ("cuda", 1, ["cuda:0"]),
         ("cuda:1", 2, ["cuda:1"]),
-        ("cuda:1", 2, ["cuda:1"]),
     ],
 )
 def test_devices_are_chosen(setting: str, count: int, expected: list[str]) -> None:
