@@ -342,3 +342,22 @@ def test_a_model_that_keeps_crashing_is_refused_and_costs_the_others_nothing(
     assert "UNAVAILABLE" == state[0]
     assert "ended the worker process 3 times within a minute" in state[1]
     assert ["up"] == [device.state for device in server.client.status().devices]
+
+
+def test_what_still_waits_at_the_end_of_a_drain_is_told_so(
+    start: Start, few: Path, gate: Gate
+) -> None:
+    """Queued requests end with DRAINING and are counted in the log; none is cut off silently."""
+    server = start(few, "--drain-timeout-seconds=0.5")
+    held = hold(server, gate)
+    waiting = [ask(server, "same_fp32", value=n) for n in range(3)]
+    wait_until(lambda: server.waiting("same_fp32") == 3, "three wait")
+
+    server.terminate()
+
+    for call in waiting:
+        assert grpc.StatusCode.UNAVAILABLE == call.exception().code()
+        assert "DRAINING" == dict(call.exception().trailing_metadata())["jitney-reason"]
+    assert grpc.StatusCode.UNAVAILABLE == held.exception().code()
+    assert 0 == server.wait()
+    assert "3 requests still waited at the end of the drain" in server.log.read_text()

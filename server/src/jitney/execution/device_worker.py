@@ -166,17 +166,18 @@ class DeviceWorker:
     def _is_hopeless(self) -> bool:
         """Count a death; return whether the device is to be given up.
 
-        What a model did before it was refused is not held against the device, unless that refused
-        the last of its models: then the device is the likelier culprit.
+        A model whose batches keep ending the process is refused, and what it did is not held
+        against the device. Not so the last model that the device would still run: there the device
+        may as well be the culprit, and a device that runs nothing is better given up.
         """
         now = self._clock.now()
         self._deaths.append(_Death(now, self._culprit))
         while self._deaths[0].at < now - RESTART_WINDOW:
             self._deaths.popleft()
         culprit = self._culprit
-        if culprit is not None and sum(d.culprit == culprit for d in self._deaths) >= MOST_CRASHES:
-            if self._specs.keys() <= self._refused.keys() | {culprit} and len(self._specs) > 1:
-                return True
+        crashes = sum(death.culprit == culprit for death in self._deaths)
+        others = self._specs.keys() - self._refused.keys() - {culprit}
+        if culprit is not None and crashes >= MOST_CRASHES and others:
             why = f"its batches ended the worker process {MOST_CRASHES} times within a minute"
             self._refuse(culprit, ModelError(why))
             self._deaths = deque(d for d in self._deaths if d.culprit != culprit)
