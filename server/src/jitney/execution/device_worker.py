@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jitney.errors import JitneyError, ModelError, WorkerLost
 from jitney.execution import wire
+from jitney.execution.deaths import MOST_CRASHES, Deaths
 from jitney.execution.executor import Completion
 from jitney.execution.flights import Flights
 from jitney.execution.link import WorkerCommand, WorkerLink
@@ -30,9 +30,7 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 30.0
-RESTART_WINDOW: Final = 60.0
-MOST_CRASHES: Final = 3
-"""Seconds: the first and the longest wait before a new worker, and how long a death counts."""
+"""Seconds: the first and the longest wait before a new worker."""
 
 
 class WorkerLimits(NamedTuple):
@@ -58,13 +56,6 @@ class _Load:
     begun: bool = True
 
 
-class _Death(NamedTuple):
-    """When a process ended, and the model whose batch it was at; None where it was at none."""
-
-    at: float
-    culprit: ModelRef | None
-
-
 class DeviceWorker:
     """The worker of one device, whichever process that is at the moment.
 
@@ -75,9 +66,8 @@ class DeviceWorker:
 
     - every batch that was started is completed exactly once, whatever happens to the process;
     - a process is only given batches of models that it reported as loaded;
-    - a model whose load ends the process twice, or whose batches end it three times within a
-      minute, is not tried again; so one model does not cost the others their device, and a single
-      kill from outside costs nobody anything.
+    - a model that ends the process again and again (``deaths``) is not tried again, so it does not
+      cost the others their device, and a single kill from outside costs nobody anything.
     """
 
     def __init__(
@@ -114,8 +104,7 @@ class DeviceWorker:
         self._refused: dict[ModelRef, ModelError] = {}
         self._outcomes: dict[ModelRef, asyncio.Future[LoadReport | ModelError]] = {}
         self._flights = Flights()
-        self._deaths: deque[_Death] = deque()
-        self._load_deaths: Counter[ModelRef] = Counter()
+        self._deaths = Deaths(limits.max_restarts)
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
@@ -164,24 +153,12 @@ class DeviceWorker:
         self._listener.device_failed(self.name, why)
 
     def _is_hopeless(self) -> bool:
-        """Count a death; return whether the device is to be given up.
-
-        A model whose batches keep ending the process is refused, and what it did is not held
-        against the device. Not so the last model that the device would still run: there the device
-        may as well be the culprit, and a device that runs nothing is better given up.
-        """
-        now = self._clock.now()
-        self._deaths.append(_Death(now, self._culprit))
-        while self._deaths[0].at < now - RESTART_WINDOW:
-            self._deaths.popleft()
-        culprit = self._culprit
-        crashes = sum(death.culprit == culprit for death in self._deaths)
-        others = self._specs.keys() - self._refused.keys() - {culprit}
-        if culprit is not None and crashes >= MOST_CRASHES and others:
+        others = self._specs.keys() - self._refused.keys() - {self._culprit}
+        verdict = self._deaths.note(self._clock.now(), self._culprit, others=bool(others))
+        if verdict.refuse is not None:
             why = f"its batches ended the worker process {MOST_CRASHES} times within a minute"
-            self._refuse(culprit, ModelError(why))
-            self._deaths = deque(d for d in self._deaths if d.culprit != culprit)
-        return len(self._deaths) > self._limits.max_restarts
+            self._refuse(verdict.refuse, ModelError(why))
+        return verdict.hopeless
 
     def _refuse(self, ref: ModelRef, error: ModelError) -> None:
         self._refused[ref] = error
@@ -310,18 +287,14 @@ class DeviceWorker:
             )
             if loaded.done():
                 result = loaded.result()
-            elif gone.done() and not load.begun:
-                return  # the next worker will be asked
-            elif gone.done() and self._load_deaths[spec.ref] == 0:
-                self._load_deaths[spec.ref] = 1
-                return  # it may have been killed from outside: one more try
-            elif gone.done():
-                msg = f"the worker process ended while it loaded the model: {gone.result()}"
-                result = ModelError(msg)
-            else:
-                msg = f"it was not loaded within {self._limits.load_timeout:g} s"
-                result = ModelError(msg)
+            elif not gone.done():
+                result = ModelError(f"it was not loaded within {self._limits.load_timeout:g} s")
                 link.kill(f"model {spec.ref} hung while it was loaded")
+            elif not load.begun or self._deaths.note_while_loading(spec.ref):
+                return  # the next worker will be asked
+            else:
+                why = f"the worker process ended while it loaded the model: {gone.result()}"
+                result = ModelError(why)
         except ModelError as error:  # the file is not there, or not what it was
             result = error
         except wire.WireError as error:
@@ -335,7 +308,7 @@ class DeviceWorker:
             self._refuse(spec.ref, result)
         else:
             self._instances[spec.ref] = serial
-            self._load_deaths.pop(spec.ref, None)
+            self._deaths.forgive(spec.ref)
             self._listener.model_loaded(self.name, spec.ref, result)
         self._settle(spec.ref, result)
 
