@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from jitney.cli.table import amount, printable
 from jitney.errors import ModelError
 from jitney.repository.archive import Archive, Kind, read_archive
 
@@ -36,16 +37,16 @@ def describe(archive: Archive) -> str:
     What the file wrote (names, code) is shown with control characters escaped, so that a file
     cannot move the cursor of the terminal that inspects it.
     """
-    return "".join(f"{_printable(line)}\n" for line in _lines(archive))
+    return "".join(f"{printable(line)}\n" for line in _lines(archive))
 
 
 def _lines(archive: Archive) -> Iterator[str]:
     made = " (traced)" if archive.traced else ""
     yield f"kind         {archive.kind}{made}"
-    yield f"size         {_amount(archive.size)}"
+    yield f"size         {amount(archive.size)}"
     if archive.kind is not Kind.UNKNOWN:
-        parts = ", ".join(f"{label} {_amount(size)}" for label, size in archive.weights.items())
-        yield f"weights      {_amount(archive.weight_bytes)}" + (f" ({parts})" if parts else "")
+        parts = ", ".join(f"{label} {amount(size)}" for label, size in archive.weights.items())
+        yield f"weights      {amount(archive.weight_bytes)}" + (f" ({parts})" if parts else "")
     signature = archive.signature
     if signature is not None:
         if signature.description:
@@ -91,17 +92,3 @@ def _titles(title: str) -> Iterator[str]:
     yield f"{title:13}"
     while True:
         yield " " * 13
-
-
-def _amount(size: float) -> str:
-    if size < KIB:
-        return f"{size:.0f} B"
-    size /= KIB
-    if size < KIB:
-        return f"{size:.1f} KiB"
-    size /= KIB
-    return f"{size:.1f} MiB" if size < KIB else f"{size / KIB:.1f} GiB"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -28,7 +28,7 @@ from jitney.packing.examples import (
     write_values,
 )
 from jitney.repository.archive import SIGNATURE_FILE, Archive, Kind, read_archive
-from jitney.runtime.binding import Program, bind
+from jitney.runtime.binding import Program, bind, schema_of
 from jitney.runtime.faults import summary
 from jitney.runtime.tensors import Value, compare
 from jitney.samples import EXTRA_FILE as SAMPLES_FILE
@@ -198,20 +198,14 @@ def _with_labels(specs: tuple[TensorSpec, ...], labels: Labels | None) -> tuple[
 
 
 def _program(module: torch.jit.ScriptModule, signature: Signature) -> Program:
-    return Program("plain", module.forward, bind(_schema(module), signature))
-
-
-def _schema(module: torch.jit.ScriptModule) -> torch.FunctionSchema:
-    method: Any = module.forward  # torch declares it as nn.Module's
-    schema: torch.FunctionSchema = method.schema
-    return schema
+    return Program("plain", module.forward, bind(schema_of(module), signature))
 
 
 def _ask_outputs(
     module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...], probes: Sequence[Example]
 ) -> tuple[TensorSpec, ...]:
     """Tell the outputs by running the model, which is bound to stand-ins for them meanwhile."""
-    schema = _schema(module)
+    schema = schema_of(module)
     returned: Any = schema.returns[0].type
     elements = returned.elements() if returned.kind() == "TupleType" else [returned]
     shape = (BATCH,) if inputs[0].batched else ()

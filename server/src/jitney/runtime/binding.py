@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jitney.runtime.tensors import Value
     from jitney.signature import Signature, TensorSpec
 
-__all__ = ["Binding", "Program", "bind"]
+__all__ = ["Binding", "Program", "bind", "schema_of"]
 
 Forward = Callable[..., Any]
 
@@ -88,6 +88,13 @@ class Program:
         except KeyError as exc:
             msg = f"output {exc.args[0]!r}: the model returned only {', '.join(sorted(result))}"
             raise InferenceFailed(msg) from None
+
+
+def schema_of(module: torch.jit.ScriptModule) -> torch.FunctionSchema:
+    """Return the schema of a module's ``forward``."""
+    method: Any = module.forward  # which torch declares as any module's
+    schema: torch.FunctionSchema = method.schema
+    return schema
 
 
 def bind(schema: torch.FunctionSchema, signature: Signature) -> Binding:

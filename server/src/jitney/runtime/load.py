@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from jitney.errors import JitneyError, ModelError
 from jitney.load_report import Golden, LoadReport
-from jitney.runtime.binding import bind
+from jitney.runtime.binding import bind, schema_of
 from jitney.runtime.buckets import ladder
 from jitney.runtime.faults import (
     MEMORY,
@@ -118,7 +118,7 @@ class _Loading:
         self.progress("read")
         self.device.use_threads(self.device.threads)  # the model before may have used fewer
         module, samples = self._read()
-        binding = bind(_schema(module), self.signature)
+        binding = bind(schema_of(module), self.signature)
         self.warnings += binding.warnings
         forms = Forms(module, binding)
         # The least that it takes: on the CPU the process's growth hides what it reuses.
@@ -329,9 +329,3 @@ class _Loading:
                 f"memory of {self.device.name}; the limit is {max(warmth.seconds)} rows"
             )
         return warmth
-
-
-def _schema(module: torch.jit.ScriptModule) -> torch.FunctionSchema:
-    method: Any = module.forward  # which torch declares as any module's
-    schema: torch.FunctionSchema = method.schema
-    return schema
