@@ -361,3 +361,15 @@ def test_what_still_waits_at_the_end_of_a_drain_is_told_so(
     assert grpc.StatusCode.UNAVAILABLE == held.exception().code()
     assert 0 == server.wait()
     assert "3 requests still waited at the end of the drain" in server.log.read_text()
+
+
+def test_the_explicit_mode_serves_what_is_named(start: Start, few: Path) -> None:
+    """It is ready when that is, the rest is listed as unloaded, and nothing suggests to call it."""
+    server = start(few, "--model-control-mode=explicit", "--load-model=same_fp32")
+
+    assert server.client.server_ready()
+    assert SERVING == health(server)
+    states = {m.name: (m.state, m.reason) for m in server.client.models()}
+    assert ("READY", "") == states.pop("same_fp32")
+    assert {("UNAVAILABLE", "unloaded")} == set(states.values())
+    assert "crash" not in server.output()

@@ -236,3 +236,15 @@ def test_settings_are_frozen() -> None:
     """Nobody changes a setting while the server runs."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().server.grpc_port = 1  # type: ignore[misc]  # what is tested
+
+
+def test_models_are_named_in_the_explicit_mode_only() -> None:
+    """Elsewhere it would be ignored, and a typing mistake with it."""
+    assert "--model-control-mode explicit" in refusal(("--load-model", "digits"))
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_address_of_ipv6_may_have_brackets(host: str) -> None:
+    """Both spellings are the same address, and before a port it has them."""
+    server = load_settings(parse("--host", host), {}).server
+    assert ("::1", "[::1]", True) == (server.host, server.url_host, server.loopback)

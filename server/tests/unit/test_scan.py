@@ -301,3 +301,9 @@ def test_a_listed_version_that_is_missing_is_an_error() -> None:
     (missing,) = select_versions(found_with(), VersionPolicy("specific", numbers=(7,)))
     expected = "listed under versions in model.toml, but there is no such folder"
     assert FoundVersion(7, None, expected) == missing
+
+
+@pytest.mark.parametrize("name", ["readiness", "liveness", "_unknown"])
+def test_names_that_mean_something_else_are_no_models(name: str) -> None:
+    """Health checks and metrics use them for themselves."""
+    assert not safe_model_name(name)

@@ -197,3 +197,17 @@ def test_documents_are_json_and_nothing_that_could_run_code() -> None:
     message = wire.write_note(Kind.LOADED, 1, {"form": "plain"})
 
     assert {"form": "plain"} == json.loads(message[wire.HEADER.size :])
+
+
+def test_serials_outlast_a_busy_server() -> None:
+    """Twice 2^32 batches and loads later, messages still have their numbers."""
+    serial = 1 << 33
+    assert serial == wire.read(wire.write_note(Kind.LOAD, serial)).serial
+    assert serial == wire.read(wire.write_run(serial, 1, 1, 0, (ROW,))).serial
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_a_document_that_json_has_no_words_for_is_not_sent(value: object) -> None:
+    """It is a wire error like any other, and not a surprise in the middle of a load."""
+    with pytest.raises(WireError, match="a LOAD document cannot be written"):
+        wire.write_note(Kind.LOAD, 1, {"a": value})
