@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import platform
 import shutil
 import signal
@@ -34,6 +33,7 @@ from jitney.transport.codec import Codec
 from jitney.transport.health import HealthReporter
 from jitney.transport.server import GrpcServer
 from jitney.transport.servicer import Identity, InferenceServicer
+from jitney.types import ModelRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -196,8 +196,8 @@ class Server:
         """Drain and end; ``forced`` cuts every wait short.
 
         1. say NOT_SERVING; 2. go on serving while balancers notice; 3. refuse new requests;
-        4. let what waits leave without waiting for company, and finish; 5. close the sockets;
-        6. end the workers.
+        4. let what waits leave without waiting for company, and finish; 5. refuse what still
+        waits; 6. close the sockets; 7. end the workers.
         """
         server = self.settings.server
         self.overview.serving = False
@@ -231,23 +231,25 @@ async def _either(event: asyncio.Event, seconds: float) -> None:
             await asyncio.wait_for(event.wait(), seconds)
 
 
-def serve(settings: Settings, environment: Mapping[str, str] | None = None) -> int:
-    """Run a server until a signal ends it; return the exit code."""
+def serve(settings: Settings, environment: Mapping[str, str]) -> int:
+    """Run a server until a signal ends it; return the exit code.
+
+    :param environment: of the process; workers are given a few variables of it.
+    """
     logging.basicConfig(
         level=settings.telemetry.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
     sys.setswitchinterval(MIN_SWITCH_INTERVAL)
-    run = asyncio.Runner
     try:
         import uvloop  # noqa: PLC0415  # optional: not on every platform
     except ImportError:
         factory = None
     else:
         factory = uvloop.new_event_loop
-    with run(loop_factory=factory) as runner:
-        return runner.run(_serve(settings, os.environ if environment is None else environment))
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_serve(settings, environment))
 
 
 async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
@@ -306,10 +308,7 @@ def _banner(server: Server) -> list[str]:
         if entry.version is None:
             lines.append(f"  {entry.name:<16} not loaded: {_first_line(entry.reason)}")
             continue
-        version = next(
-            (v for v in server.repository.versions(entry.name) if v.ref.version == entry.version),
-            None,
-        )
+        version = server.repository.version(ModelRef(entry.name, entry.version))
         if version is None or entry.state != "READY":
             lines.append(
                 f"  {entry.name:<16} version {entry.version}: {entry.state.value}: "

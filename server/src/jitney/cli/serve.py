@@ -51,4 +51,4 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         msg = f"the package {package} is missing: pip install 'jitney[server]'"
         raise CommandError(msg) from None
-    return serve(settings)
+    return serve(settings, os.environ)

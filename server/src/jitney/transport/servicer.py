@@ -85,17 +85,15 @@ class InferenceServicer:
                 deadline = self._clock.now() + remaining
             request = self._codec.decode(message, deadline)
             return await self._engine.infer(request)  # type: ignore[return-value]  # our codec's reply
-        except JitneyError as error:
-            code = code_of(error).name
-            if request is None:  # what came later was counted where it was refused
-                self._metrics.request_refused(None, error)
-            await abort(context, error)
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
         except Exception as error:  # noqa: BLE001  # the RPC boundary: a bug ends one call
-            code = "INTERNAL"
-            await _abort_bug(context, error)
+            code = _code_name(error)
+            if request is None and isinstance(error, JitneyError):
+                # What came later was counted where it was refused.
+                self._metrics.request_refused(None, error)
+            await _end(context, error)
         finally:
             self._metrics.request_ended(request.model if request else None, "ModelInfer", code)
 
@@ -243,15 +241,12 @@ class InferenceServicer:
             code = "OK"
             try:
                 return await call(request)
-            except JitneyError as error:
-                code = code_of(error).name
-                await abort(context, error)
             except asyncio.CancelledError:
                 code = "CANCELLED"
                 raise
             except Exception as error:  # noqa: BLE001  # the RPC boundary: a bug ends one call
-                code = "INTERNAL"
-                await _abort_bug(context, error)
+                code = _code_name(error)
+                await _end(context, error)
             finally:
                 self._metrics.request_ended(None, name, code)
 
@@ -266,7 +261,14 @@ def _not_offered(name: str) -> Callable[[object], Awaitable[object]]:
     return call
 
 
-async def _abort_bug(context: Context, error: Exception) -> NoReturn:
+def _code_name(error: Exception) -> str:
+    return code_of(error).name if isinstance(error, JitneyError) else "INTERNAL"
+
+
+async def _end(context: Context, error: Exception) -> NoReturn:
+    """End a call with what an error says; of a bug the caller is told a number only."""
+    if isinstance(error, JitneyError):
+        await abort(context, error)
     number = secrets.token_hex(6)
     log.error("error %s in an RPC", number, exc_info=error)
     await context.abort(
