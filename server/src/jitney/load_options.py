@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ _KINDS: Final[dict[str, type]] = {
     "batching_required": bool,
     "optimise": str,
     "warmup_runs": int,
+    "sweep_seconds": float,
+    "default_slo_seconds": float,
 }
 
 
@@ -33,7 +36,10 @@ class LoadOptions:
 
     ``max_batch_size`` counts rows; it is ignored when the signature has no batch dimension.
     ``batching_required`` refuses a model that fails the proof of batchability instead of limiting
-    it to one row. ``warmup_runs`` is the most that each bucket is run before the model is ready.
+    it to one row. ``warmup_runs`` is the most that each bucket is run before it is measured, and
+    ``sweep_seconds`` how long runs may take in all before less of them have to do.
+    ``default_slo_seconds`` is what requests without a deadline are promised, 0 where it is nothing:
+    around the batch size that it allows, a device that pads gets more buckets.
 
     :raises ConfigError: on a value that is out of range, naming the option.
     """
@@ -45,6 +51,8 @@ class LoadOptions:
     batching_required: bool = False
     optimise: str = "auto"
     warmup_runs: int = 10
+    sweep_seconds: float = 5.0
+    default_slo_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -56,6 +64,12 @@ class LoadOptions:
             raise ConfigError(msg)
         if self.warmup_runs < LEAST_WARMUP_RUNS:
             msg = f"warmup_runs: expected at least {LEAST_WARMUP_RUNS}, got {self.warmup_runs}"
+            raise ConfigError(msg)
+        if not 0 < self.sweep_seconds < math.inf:
+            msg = f"sweep_seconds: expected a number above 0, got {self.sweep_seconds}"
+            raise ConfigError(msg)
+        if not 0 <= self.default_slo_seconds < math.inf:
+            msg = f"default_slo_seconds: expected a number >= 0, got {self.default_slo_seconds}"
             raise ConfigError(msg)
 
     def to_json(self) -> dict[str, Any]:

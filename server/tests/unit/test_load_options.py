@@ -14,7 +14,14 @@ from jitney.load_options import LoadOptions
 
 def test_options_survive_json() -> None:
     """Every field comes back as it was."""
-    options = LoadOptions("m", 3, X4, 16, batching_required=True, optimise="frozen", warmup_runs=4)
+    options = LoadOptions(
+        *("m", 3, X4, 16),
+        batching_required=True,
+        optimise="frozen",
+        warmup_runs=4,
+        sweep_seconds=1.5,
+        default_slo_seconds=0.2,
+    )
 
     assert LoadOptions.from_json(json.loads(json.dumps(options.to_json()))) == options
 
@@ -26,6 +33,10 @@ def test_options_survive_json() -> None:
         ({"max_batch_size": True}, "max_batch_size: expected int, got True"),
         ({"optimise": "fast"}, "optimise: expected one of auto, optimised, frozen, off"),
         ({"warmup_runs": 2}, "warmup_runs: expected at least 3, got 2"),
+        ({"sweep_seconds": 0.0}, "sweep_seconds: expected a number above 0, got 0.0"),
+        ({"sweep_seconds": float("nan")}, "sweep_seconds: expected a number above 0, got nan"),
+        ({"default_slo_seconds": -0.5}, "default_slo_seconds: expected a number >= 0, got -0.5"),
+        ({"default_slo_seconds": float("inf")}, "default_slo_seconds: expected a number >= 0"),
         ({"colour": 1}, "colour: unknown key"),
         ({"name": None}, "name: expected str, got None"),
     ],

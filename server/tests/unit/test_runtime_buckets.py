@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitney.runtime.buckets import bucket_table, ladder
+from jitney.runtime.buckets import bucket_table, ladder, refine
 
 
 def test_the_ladder_grows_by_half_above_eight() -> None:
@@ -39,3 +39,43 @@ def test_no_ladder_has_no_rows() -> None:
     """A limit below one row is refused."""
     with pytest.raises(ValueError, match="at least one row, got 0"):
         ladder(0)
+
+
+def seconds(sizes: tuple[int, ...]) -> list[float]:
+    """Return what a device takes for these sizes: 1 ms per row and 20 ms per batch."""
+    return [0.001 * rows + 0.02 for rows in sizes]
+
+
+def test_buckets_lie_close_around_the_batch_that_a_promise_allows() -> None:
+    """With 200 ms promised, two batches of 80 rows fit, and one of 180."""
+    sizes = ladder(512)
+
+    added = refine(sizes, seconds(sizes), 0.2)
+
+    assert (60, 70, 80, 92, 106, 122, 140, 161) == added
+
+
+@pytest.mark.parametrize("slo", [0.0, 0.0419, -1.0])
+def test_nothing_is_added_where_nothing_is_promised_or_kept(slo: float) -> None:
+    """Two batches of one row take 42 ms: below that no size is worth a bucket."""
+    sizes = ladder(512)
+
+    assert () == refine(sizes, seconds(sizes), slo)
+
+
+def test_a_flat_model_needs_no_further_buckets_but_below_its_limit() -> None:
+    """Where every size takes as long, the limit itself is what a batch aims at."""
+    assert (56,) == refine(ladder(64), [0.005] * len(ladder(64)), 0.1)
+
+
+@given(st.integers(1, 600), st.floats(0, 10), st.floats(0, 0.01), st.floats(1e-6, 0.1))
+def test_added_buckets_are_new_and_within_the_limit(
+    max_rows: int, slo: float, per_row: float, per_batch: float
+) -> None:
+    """Whatever was measured, they ascend, are no buckets yet and lie below the largest."""
+    sizes = ladder(max_rows)
+    added = refine(sizes, [per_row * rows + per_batch for rows in sizes], slo)
+
+    assert sorted(set(added) - set(sizes)) == list(added)
+    assert all(1 < rows < max_rows for rows in added)
+    assert len(added) < 64

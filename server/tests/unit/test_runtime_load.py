@@ -33,7 +33,7 @@ from runtime_models import (
 from jitney.datatypes import DataType
 from jitney.errors import ModelError
 from jitney.load_options import LoadOptions
-from jitney.load_report import Golden
+from jitney.load_report import Golden, LoadReport
 from jitney.runtime.device import CpuDevice, Device
 from jitney.runtime.faults import DeviceFault
 from jitney.runtime.load import load_instance
@@ -80,9 +80,12 @@ def test_a_good_model_is_batched_warm_and_without_warnings(tmp_path: Path) -> No
 
     assert (report.batchable, report.max_batch_size, report.warnings) == (True, 10, ())
     assert (report.deterministic, report.mutated_state, report.mutated_inputs) == (True, (), ())
-    assert report.buckets == (1, 2, 4, 8, 10) == tuple(report.warmup)
-    assert all(seconds > 0 for seconds in report.warmup.values())
-    assert json.loads(json.dumps(report.to_json()))["warmup"].keys() == {"1", "2", "4", "8", "10"}
+    latency = report.latency
+    assert (1, 2, 4, 8, 10) == report.buckets == latency.sizes
+    assert (5, 5, 5) == tuple(map(len, (latency.seconds, latency.spread, report.peak_bytes)))
+    assert all(seconds > 0 for seconds in latency.seconds)
+    assert not latency.padded
+    assert report == LoadReport.from_json(json.loads(json.dumps(report.to_json())))
 
 
 @pytest.mark.parametrize(
@@ -146,9 +149,9 @@ def test_a_model_that_writes_its_state_is_not_batched_and_starts_fresh(tmp_path:
     report = instance.report
     assert report.mutated_state == ("number", "runs", "seen")
     assert (report.max_batch_size, report.form) == (1, "plain")
-    program = instance._program  # the next run is to be the first
-    assert program is not None
-    assert compare(program([torch.zeros(1, 4)])[0], torch.ones(1, 4)) == (True, 0.0)
+    forward = instance._forward  # the next run is to be the first
+    assert forward is not None
+    assert compare(forward._program([torch.zeros(1, 4)])[0], torch.ones(1, 4)) == (True, 0.0)
 
 
 def test_a_model_that_draws_numbers_is_reported(tmp_path: Path) -> None:
@@ -330,6 +333,18 @@ def test_loading_tells_its_steps_and_raises_no_warnings(tmp_path: Path) -> None:
 
     assert steps[:2] == ["read", "check"]
     assert steps[-3:] == ["warm up 4 rows", "warm up 2 rows", "warm up 1 rows"]
+
+
+def test_a_promise_refines_the_buckets_of_a_device_that_pads(tmp_path: Path) -> None:
+    """With a default SLO that the largest batch keeps easily, buckets are added below it."""
+    coarse = load(Twice(), X4, tmp_path, rows=64, device=PuppetDevice()).report
+    fine = load(Twice(), X4, tmp_path, rows=64, device=PuppetDevice(), default_slo_seconds=60.0)
+    exact = load(Twice(), X4, tmp_path, rows=64, default_slo_seconds=60.0).report
+
+    assert coarse.latency.padded
+    assert (*coarse.buckets[:-1], 56, 64) == fine.report.buckets
+    assert coarse.buckets == exact.buckets
+    assert not exact.latency.padded
 
 
 class SmallDevice(PuppetDevice):

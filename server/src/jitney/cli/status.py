@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from jitney.cli import connection
+from jitney.cli.model_status import notes_on, rows_of
 from jitney.cli.table import amount, duration, table
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ __all__ = ["add_parser", "describe", "describe_index", "run"]
 EPILOG = """\
 examples:
   jitney status
-  jitney status digits                 more about one model
+  jitney status digits                 more about one model: how long its batches take, and why
+  jitney status --verbose              the same about all of them
   jitney status --json | jq '.models[] | select(.state != "READY")'
 """
 
@@ -37,6 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         allow_abbrev=False,
     )
     parser.add_argument("model", nargs="?", default="", metavar="MODEL", help="only this model")
+    parser.add_argument("--verbose", action="store_true", help="as much as of one model, of all")
     parser.add_argument("--json", action="store_true", help="print JSON")
     connection.add_flags(parser)
     parser.set_defaults(run=run)
@@ -56,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
             lines = describe_index(models)
             messages = {"models": [json_format.MessageToDict(model) for model in models]}
         else:
-            lines = describe(status, arguments.address, details=bool(arguments.model))
+            lines = describe(
+                status, arguments.address, details=arguments.verbose or bool(arguments.model)
+            )
             messages = json_format.MessageToDict(
                 status,
                 preserving_proto_field_name=True,
@@ -73,12 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(
     status: jitney_v1.ServerStatus, address: str, *, details: bool = False
 ) -> Iterator[str]:
-    """Yield the lines of a jitney's status; ``details`` adds what only matters for one model."""
+    """Yield the lines of a jitney's status; ``details`` adds what is long, by model."""
     yield (
         f"jitney {status.version} at {address}, up {duration(status.uptime_seconds)}, "
         f"transport {status.transport}, {status.inflight_requests} requests in flight "
         f"({amount(status.inflight_bytes)})"
     )
+    if status.HasField("scheduler"):  # older servers do not tell
+        yield _load(status.scheduler)
     yield ""
     yield from table(
         ("DEVICE", "STATE", "BUSY", "RESTARTS", "MEMORY", "WHAT"),
@@ -99,13 +106,20 @@ def describe(
         yield "no models"
         return
     yield from table(
-        ("MODEL", "VERSION", "STATE", "BATCH", "QUEUED", "DEVICE", "FORM", "LOADED IN"),
-        [row for model in status.models for row in _model_rows(model)],
+        ("MODEL", "VERSION", "STATE", "BATCH", "QUEUED", "DEVICE", "FORM", "LOADED IN", "PLANNED"),
+        [row for model in status.models for row in rows_of(model)],
     )
     for model in status.models:
-        if notes := list(_notes(model, details=details)):
-            yield ""
-            yield from table((f"{model.name}/{_version(model.version)}", ""), notes)
+        yield from notes_on(model, details=details)
+
+
+def _load(scheduler: jitney_v1.SchedulerStatus) -> str:
+    much = " (too much)" if scheduler.tight else ""
+    return (
+        f"scheduler: load {scheduler.utilisation:.2f}{much}, price {scheduler.pressure:.2f}, "
+        f"{scheduler.queued_requests} requests wait ({scheduler.queued_rows} rows), "
+        f"{scheduler.running_batches} batches run, {scheduler.staged_batches} staged"
+    )
 
 
 def describe_index(
@@ -118,47 +132,3 @@ def describe_index(
         ("MODEL", "VERSION", "STATE", "REASON"),
         [(model.name, model.version, model.state, model.reason) for model in models],
     )
-
-
-def _model_rows(model: jitney_v1.ModelStatus) -> Iterator[tuple[str, ...]]:
-    batch = f"<= {model.max_batch_size}" if model.batched else "no"
-    head: tuple[str, ...] = (
-        model.name,
-        _version(model.version),
-        model.state,
-        batch,
-        str(model.queued_rows),
-    )
-    if not model.instances:
-        yield (*head, "-", "-", "-")
-    for instance in model.instances:
-        yield (*head, instance.device, instance.form, duration(instance.load_seconds))
-        head = ("",) * len(head)  # the copies of a version share its line's first half
-
-
-def _notes(model: jitney_v1.ModelStatus, *, details: bool) -> Iterator[tuple[str, str]]:
-    # A reason may hold a model.toml to copy, whose lines have to stay lines.
-    for number, line in enumerate(model.reason.splitlines()):
-        yield "" if number else "reason", line
-    if details:
-        for side, tensors in (("input", model.inputs), ("output", model.outputs)):
-            for tensor in tensors:
-                yield side, f"{tensor.name} {tensor.datatype} [{', '.join(tensor.shape)}]"
-        yield "sha256", model.digest_sha256
-    for instance in model.instances:
-        where = f" ({instance.device})" if len(model.instances) > 1 else ""
-        if instance.why:
-            yield f"form{where}", f"{instance.form}: {instance.why}"
-        if details:
-            yield f"buckets{where}", ", ".join(map(str, instance.buckets))
-            yield f"memory{where}", amount(instance.memory_bytes)
-            error = f"{instance.golden_max_error:.3g}"
-            yield f"samples{where}", f"{instance.golden_samples}, answered within {error}"
-            yield f"repeatable{where}", "yes" if instance.deterministic else "no"
-        for warning in instance.warnings:
-            yield f"warning{where}", warning
-
-
-def _version(version: int) -> str:
-    """Return a version as people read it; a model without any has -1 on the wire."""
-    return "-" if version < 0 else str(version)

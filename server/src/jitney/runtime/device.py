@@ -85,6 +85,12 @@ class Device(Protocol):
     def memory(self) -> dict[str, int]:
         """Return bytes by kind: ``allocated``, ``total`` and, on CUDA, ``reserved``."""
 
+    def watch_memory(self) -> None:
+        """Forget the peak of memory so far."""
+
+    def peak_memory(self) -> int:
+        """Return the most bytes that were allocated at once since ``watch_memory``."""
+
 
 class CpuDevice:
     """The CPU: everything is done when the call returns, and nothing is copied to be staged."""
@@ -148,6 +154,18 @@ class CpuDevice:
         except OSError:
             resident = 0  # not Linux: a development machine, where the figure decides nothing
         return {"allocated": resident, "total": os.sysconf("SC_PHYS_PAGES") * page}
+
+    def watch_memory(self) -> None:
+        """Reset the kernel's high-water mark of the resident set, where it can be reset."""
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+    def peak_memory(self) -> int:
+        """Return the high-water mark of the resident set; 0 where the system does not tell."""
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+        return 0
 
 
 class CudaDevice:
@@ -247,6 +265,14 @@ class CudaDevice:
             "reserved": torch.cuda.memory_reserved(self.torch_device),
             "total": torch.cuda.mem_get_info(self.torch_device)[1],
         }
+
+    def watch_memory(self) -> None:
+        """Reset the allocator's peak."""
+        torch.cuda.reset_peak_memory_stats(self.torch_device)
+
+    def peak_memory(self) -> int:
+        """Return the allocator's peak."""
+        return torch.cuda.max_memory_allocated(self.torch_device)
 
 
 def open_device(name: str, *, threads: int = 0) -> Device:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import torch
 
 from jitney.errors import JitneyError, ModelError
+from jitney.runtime.interface import DeviceFault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,10 +79,6 @@ _HARMLESS: Final = (
 
 _MAX_TEXT: Final = 300
 _PATH: Final = re.compile(r"(?:/[\w.+-]+){2,}")
-
-
-class DeviceFault(Exception):
-    """The device's context is beyond repair: the worker must exit and be replaced."""
 
 
 def classify(exc: BaseException) -> Kind:

@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 import gc
-import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
-from jitney.datatypes import DataType
 from jitney.errors import InferenceFailed, InputRejected, JitneyError, OutOfDeviceMemory
 from jitney.runtime.buckets import bucket_table
-from jitney.runtime.faults import DeviceFault, classify, summary
-from jitney.runtime.outputs import OutputContract, WrittenOutput, cut, write_outputs
-from jitney.runtime.tensors import Value, decode_texts, pad, tensor_from
+from jitney.runtime.faults import classify, summary
+from jitney.runtime.interface import DeviceFault, Execution, InputView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jitney.load_options import LoadOptions
     from jitney.load_report import LoadReport
-    from jitney.runtime.binding import Program
-    from jitney.runtime.device import Device
+    from jitney.runtime.forward import Forward
 
 __all__ = ["Execution", "InputView", "Instance"]
-
-
-class InputView(NamedTuple):
-    """An input of a batch: a region of the slot, writable, aligned to 64 bytes.
-
-    ``shape`` includes the batch dimension; ``data`` has exactly that many elements. BYTES are in
-    the protocol's raw form, each element behind its length.
-    """
-
-    datatype: DataType
-    shape: tuple[int, ...]
-    data: memoryview
-
-
-class Execution(NamedTuple):
-    """What became of a batch; the stamps are of the caller's clock, when each stage ended."""
-
-    started: float
-    copied_in: float
-    inferred: float
-    copied_out: float
-    outputs: list[WrittenOutput]
 
 
 class Instance:
@@ -55,37 +29,19 @@ class Instance:
     ``DeviceFault``: then the process must end.
     """
 
-    def __init__(
-        self,
-        options: LoadOptions,
-        device: Device,
-        program: Program,
-        report: LoadReport,
-        *,
-        fresh_inputs: bool,
-        threads: int = 0,
-    ) -> None:
-        """Take over a checked program.
-
-        :param threads: how many threads its operators use on the CPU; 0 leaves what is set.
-        :param fresh_inputs: whether the model writes its inputs, or keeps them: then it gets
-            copies, because a slot is read again when a failed batch is retried.
-        """
+    def __init__(self, options: LoadOptions, forward: Forward, report: LoadReport) -> None:
+        """Take over a checked model."""
         self.options = options
         self.report = report
-        self._program: Program | None = program
-        self._device = device
-        self._contract = OutputContract(options.signature)
-        self._names = [spec.name for spec in options.signature.inputs]
-        self._batched = options.signature.batched
-        self._fresh_inputs = fresh_inputs
-        self._threads = threads
+        self._forward: Forward | None = forward
+        self._device = forward.device
         # None where batches run at their own size.
-        self._table = bucket_table(report.buckets) if device.pads and self._batched else None
+        pads = self._device.pads and options.signature.batched
+        self._table = bucket_table(report.buckets) if pads else None
 
     def __repr__(self) -> str:
         """Return model, device and form."""
-        state = "closed" if self._program is None else self.report.form
+        state = "closed" if self._forward is None else self.report.form
         return f"<Instance {self.options.name}/{self.options.version} {self._device.name} {state}>"
 
     def execute(
@@ -110,7 +66,9 @@ class Instance:
         """
         try:
             with self._device.active(), torch.inference_mode():
-                return self._run(inputs, rows, out, now)
+                return self._loaded().run(
+                    inputs, rows, self._table[rows] if self._table else rows, out, now
+                )
         except JitneyError as exc:
             failure: Exception = exc if self._quiesce() else DeviceFault(summary(exc))
         except Exception as exc:  # noqa: BLE001  # the model is a foreign program
@@ -121,52 +79,11 @@ class Instance:
             self._device.release()
         raise failure
 
-    def _run(
-        self,
-        inputs: Sequence[InputView | None],
-        rows: int,
-        out: memoryview,
-        now: Callable[[], float],
-    ) -> Execution:
-        device, program = self._device, self._program
-        if program is None:
+    def _loaded(self) -> Forward:
+        if self._forward is None:
             msg = "the model was unloaded"
             raise InferenceFailed(msg)
-        started = device.mark(0, now)
-        device.use_threads(self._threads)
-        bucket = self._table[rows] if self._table else rows
-        values = self._read(inputs, rows, bucket - rows)
-        copied_in = device.mark(1, now)
-        results = program(values)
-        inferred = device.mark(2, now)
-        shapes = self._contract.check(results, bucket)
-        if bucket != rows:
-            results, shapes = cut(results, shapes, rows)
-        outputs = write_outputs(
-            self._contract.specs, results, shapes, out, device, batched=self._batched
-        )
-        copied_out = device.mark(3, now)
-        marks = device.settle((started, copied_in, inferred, copied_out), now)
-        return Execution(*marks, outputs)
-
-    def _read(
-        self, inputs: Sequence[InputView | None], rows: int, padding: int
-    ) -> list[Value | None]:
-        device = self._device
-        values: list[Value | None] = []
-        for index, view in enumerate(inputs):
-            if view is None:
-                values.append(None)
-                continue
-            datatype, shape, data = view
-            if datatype is DataType.BYTES:
-                texts = decode_texts(self._names[index], data, math.prod(shape))
-                values.extend(pad([texts], rows, rows + padding))
-                continue
-            host = tensor_from(data, datatype, shape)
-            staged = device.stage(host, padding)
-            values.append(host.clone() if staged is host and self._fresh_inputs else staged)
-        return values
+        return self._forward
 
     def _translate(self, exc: Exception, rows: int) -> Exception:
         if classify(exc) == "fault" or not self._quiesce():
@@ -188,7 +105,7 @@ class Instance:
 
     def close(self) -> None:
         """Let go of the model and its memory; may be called again."""
-        self._program = None
+        self._forward = None
         # Modules and their methods refer to each other, so only the collector frees them.
         gc.collect()
         self._device.release()

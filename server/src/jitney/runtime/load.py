@@ -12,7 +12,7 @@ import torch
 from jitney.errors import JitneyError, ModelError
 from jitney.load_report import Golden, LoadReport
 from jitney.runtime.binding import bind, schema_of
-from jitney.runtime.buckets import ladder
+from jitney.runtime.buckets import ladder, refine
 from jitney.runtime.faults import (
     MEMORY,
     NOT_BATCHABLE,
@@ -25,6 +25,7 @@ from jitney.runtime.faults import (
     summary,
 )
 from jitney.runtime.forms import Choice, Forms, choose
+from jitney.runtime.forward import Forward
 from jitney.runtime.instance import Instance
 from jitney.runtime.proofs import (
     Behaviour,
@@ -39,7 +40,7 @@ from jitney.runtime.proofs import (
 from jitney.runtime.random_inputs import RandomInputs, row_shapes
 from jitney.runtime.runner import Runner
 from jitney.runtime.threads import choose_threads
-from jitney.runtime.warmup import Warmth, warm_up
+from jitney.runtime.warmup import WarmUp
 from jitney.samples import EXTRA_FILE, read_samples
 
 if TYPE_CHECKING:
@@ -140,40 +141,40 @@ class _Loading:
             # Rows that influence each other were answered together when the samples were taken.
             together = limit if obstacle is None else self.options.max_batch_size
             golden = self._golden(choice, samples, together, behaviour, state)
-        warmth = self._warm_up(choice, source, buckets)
-        program = choice.program
+        forward = Forward(
+            self.signature,
+            self.device,
+            choice.program,
+            threads=threads,
+            fresh_inputs=bool(behaviour.mutated_inputs or state),
+        )
+        warmth = self._warm_up(forward, source, buckets)
+        form = choice.program.form
         if state:
-            # The proofs have left traces in it: start from the file again.
+            # The proofs and the warm-up have left traces in it: start from the file again.
             module, _ = self._read()
-            program = Forms(module, binding).plain
+            forward = forward.of(Forms(module, binding).plain)
         del module, forms, watch, choice
         gc.collect()  # the forms that lost
         self.device.release()
-        sizes = tuple(warmth.seconds)
+        latency = warmth.profile(padded=self.device.pads and self.signature.batched)
         report = LoadReport(
-            form=program.form,
+            form=form,
             why=self.why,
             batchable=self.signature.batched and obstacle is None,
             batchable_why=obstacle or (BATCHABLE if limit > 1 else UNTRIED),
-            max_batch_size=sizes[-1] if self.signature.batched else 0,
+            max_batch_size=latency.sizes[-1] if self.signature.batched else 0,
             deterministic=behaviour.deterministic,
             mutated_state=tuple(sorted(state)),
             mutated_inputs=behaviour.mutated_inputs,
             golden=golden,
-            buckets=sizes,
-            warmup=warmth.seconds,
+            latency=latency,
+            peak_bytes=tuple(warmth.measured[rows].peak_bytes for rows in latency.sizes),
             memory_bytes=max(weights, self.device.memory()["allocated"] - before),
             load_seconds=time.monotonic() - started,
             warnings=tuple(self.warnings),
         )
-        return Instance(
-            self.options,
-            self.device,
-            program,
-            report,
-            threads=threads,
-            fresh_inputs=bool(behaviour.mutated_inputs or state),
-        )
+        return Instance(self.options, forward, report)
 
     def _read(self) -> tuple[torch.jit.ScriptModule, list[Sample]]:
         extra = {EXTRA_FILE: ""}
@@ -314,18 +315,23 @@ class _Loading:
         self.progress("compare golden samples")
         return prove_golden(self.runner, choice.program, samples, limit)
 
-    def _warm_up(self, choice: Choice, source: RandomInputs, buckets: tuple[int, ...]) -> Warmth:
-        warmth = warm_up(
-            self.runner,
-            choice.program,
+    def _warm_up(self, forward: Forward, source: RandomInputs, buckets: tuple[int, ...]) -> WarmUp:
+        warmth = WarmUp(
+            forward,
             source,
-            buckets=buckets,
             most_runs=self.options.warmup_runs,
+            budget=self.options.sweep_seconds,
             progress=self.progress,
         )
+        warmth.run(buckets)
+        largest = max(warmth.measured)
         if warmth.dropped:
             self.warnings.append(
-                f"batches of {', '.join(map(str, warmth.dropped))} rows do not fit into the "
-                f"memory of {self.device.name}; the limit is {max(warmth.seconds)} rows"
+                f"batches of {', '.join(map(str, sorted(warmth.dropped)))} rows do not fit into "
+                f"the memory of {self.device.name}; the limit is {largest} rows"
             )
+        if self.device.pads and self.signature.batched:
+            latency = warmth.profile(padded=True)
+            slo = self.options.default_slo_seconds
+            warmth.run(refine(latency.sizes, latency.seconds, slo))
         return warmth

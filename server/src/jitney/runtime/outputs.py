@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from jitney.errors import InferenceFailed, OutputTooLarge
+from jitney.runtime.interface import WrittenOutput
 from jitney.runtime.tensors import DTYPES, encode_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jitney.datatypes import DataType
     from jitney.runtime.device import Device
     from jitney.runtime.tensors import Value
     from jitney.signature import Signature, TensorSpec
@@ -28,21 +28,6 @@ __all__ = ["OutputContract", "WrittenOutput", "cut", "write_outputs"]
 ALIGNMENT: Final = 64
 NO_OFFSETS: Final = -1
 OFFSET_BYTES: Final = 8
-
-
-class WrittenOutput(NamedTuple):
-    """Where an output stands in the slot.
-
-    ``shape`` includes the batch dimension. BYTES of a batched model also have their rows' offsets,
-    relative to ``offset``: rows + 1 unsigned 64-bit little-endian numbers at ``row_offsets_at``,
-    which is -1 otherwise.
-    """
-
-    datatype: DataType
-    shape: tuple[int, ...]
-    offset: int
-    nbytes: int
-    row_offsets_at: int
 
 
 class OutputContract:

@@ -60,10 +60,19 @@ class RandomInputs:
     """
 
     def __init__(self, signature: Signature, shapes: Sequence[Shape], device: torch.device) -> None:
+        self._signature = signature
         self._specs = signature.inputs
         self._batched = signature.batched
         self._shapes = shapes
         self._device = device
+
+    def on(self, device: torch.device) -> RandomInputs:
+        """Return a maker of the same inputs on another device."""
+        return RandomInputs(self._signature, self._shapes, device)
+
+    def shapes(self, rows: int) -> list[Shape]:
+        """Return the shape of each input of a batch, batch dimension included."""
+        return [(rows, *dims) if self._batched else dims for dims in self._shapes]
 
     def make(self, rows: int, seed: int = 0) -> list[Value | None]:
         """Return one value per input, of ``rows`` rows where there is a batch dimension.
@@ -72,8 +81,7 @@ class RandomInputs:
         """
         generator = torch.Generator().manual_seed(seed)
         values: list[Value | None] = []
-        for spec, dims in zip(self._specs, self._shapes, strict=True):
-            shape = (rows, *dims) if self._batched else dims
+        for spec, shape in zip(self._specs, self.shapes(rows), strict=True):
             if spec.datatype is DataType.BYTES:
                 # Digits, because models that take texts often parse them, and to others any do.
                 numbers = torch.randint(10_000, (math.prod(shape),), generator=generator)
