@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from jitney.errors import InvalidRequest, JitneyError, ModelError
 from jitney.repository.check import check_data
 from jitney.repository.handle import VersionState
 from jitney.scheduling.batch import Entry, State
+from jitney.splitting import Splitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +51,7 @@ class Engine:
     ) -> None:
         self._repository = repository
         self._scheduler = scheduler
+        self._splitter = Splitter(scheduler, admission)
         self._admission = admission
         self._clock = clock
         self._metrics = metrics
@@ -66,32 +69,38 @@ class Engine:
         try:
             version = self._repository.resolve(header.model_name, header.model_version)
             request.model = version.ref
-            key, checked = version.plan(header)
+            plan = version.plan(header)
+            checked = plan.checked
             if len(request.data) != len(checked.sizes):
                 msg = f"{len(request.data)} tensors came for {len(checked.sizes)} inputs"
                 raise InvalidRequest(msg)
             nbytes = check_data(header, checked.sizes, request.data)
-            version.check_bytes(nbytes, key)
-            self._admission.admit(nbytes)
+            version.check_bytes(nbytes, plan)
+            self._admission.admit(nbytes, request.tenant)
         except JitneyError as error:
             self._metrics.request_refused(version.ref if version else None, error)
             raise
+        now, limits = self._clock.now(), version.limits
+        own = request.deadline
         entry = Entry(
             request,
-            key,
+            plan.key,
             checked.rows,
             nbytes,
-            self._clock.now(),
-            request.deadline,
+            now,
             self._ended,
-            checked.order,
-            checked.outputs,
+            deadline=now + limits.default_slo if own == math.inf else own,
+            start_by=now + min(request.timeout, limits.default_timeout),
+            priority=plan.priority,
+            tenant=request.tenant,
+            inputs=checked.order,
+            outputs=checked.outputs,
         )
         entry.waiter = waiter
         try:
-            self._scheduler.submit(entry)
+            self._splitter.submit(entry)
         except JitneyError as error:
-            self._admission.release(nbytes)
+            self._admission.release(nbytes, request.tenant)
             self._metrics.request_refused(version.ref, error)
             raise
         return entry
@@ -99,8 +108,9 @@ class Engine:
     def cancel(self, entry: Entry) -> None:
         """Forget a request whose caller went away; idempotent, also after its end."""
         if entry.state is not State.DONE:
-            self._scheduler.cancel(entry)
-            self._admission.release(entry.nbytes)
+            stage = self._splitter.cancel(entry)
+            self._metrics.cancelled(entry.key.model, stage)
+            self._admission.release(entry.nbytes, entry.tenant)
 
     async def infer(self, request: Request) -> object:
         """Submit and wait; cancelling the wait cancels the request.
@@ -125,7 +135,7 @@ class Engine:
             raise
 
     def _ended(self, entry: Entry, reply: object, error: JitneyError | None) -> None:
-        self._admission.release(entry.nbytes)
+        self._admission.release(entry.nbytes, entry.tenant)
         if error is not None:
             self._metrics.request_failed(entry, error, self._clock.now() - entry.arrived)
         if entry.waiter is not None:
@@ -151,6 +161,10 @@ class Engine:
         self._scheduler.device_down(device)
         self._readiness_changed()
 
+    def device_loading(self, device: str, *, loading: bool) -> None:
+        """Note that a device begins or ends to load a model."""
+        self._scheduler.device_loading(device, loading=loading)
+
     def device_failed(self, device: str, why: str) -> None:
         """Note that a device was given up; what waited for it alone cannot be served."""
         for ref in self._repository.device_failed(device, why):
@@ -160,7 +174,7 @@ class Engine:
     def model_loaded(self, device: str, model: ModelRef, report: LoadReport) -> None:
         """Note that a model can run on a device."""
         self._repository.model_loaded(device, model, report)
-        self._scheduler.model_ready(device, model)
+        self._scheduler.model_ready(device, model, report.latency)
         self._readiness_changed()
 
     def model_refused(self, device: str, model: ModelRef, error: ModelError) -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "BatchTooLarge",
     "ConfigError",
     "DeadlineExpired",
+    "DeadlineTooShort",
     "DeviceFailed",
     "Draining",
     "InferenceFailed",
@@ -46,7 +47,10 @@ class InvalidRequest(JitneyError):
 
 
 class BatchTooLarge(InvalidRequest):
-    """The request has more rows, or more bytes, than one batch of its model may have."""
+    """The request has more rows, or more bytes, than its model takes at once.
+
+    That is what one batch may have, or, where requests are split, what may wait in the queue.
+    """
 
     reason = "BATCH_TOO_LARGE"
 
@@ -82,10 +86,11 @@ class WorkerLost(JitneyError):
 
 
 class Overloaded(JitneyError):
-    """A queue, byte or request limit is reached.
+    """There is more work than the server can do in time, or a limit is reached.
 
-    ``reason`` is one of QUEUE_FULL, BYTE_BUDGET, REQUEST_LIMIT; ``retry_after`` is the advice to
-    the caller in seconds.
+    ``reason`` is one of QUEUE_FULL, BYTE_BUDGET, REQUEST_LIMIT, TENANT_QUOTA; PREDICTED_LATE (what
+    waits already would make it late) and SHED (it was given up, so that a larger batch behind it
+    is in time). ``retry_after`` is the advice to the caller in seconds.
     """
 
     reason = "QUEUE_FULL"
@@ -97,9 +102,15 @@ class Overloaded(JitneyError):
 
 
 class DeadlineExpired(JitneyError):
-    """The deadline passed while the request waited; it never reached a device."""
+    """The deadline, or the time that it might wait, passed in the queue; it reached no device."""
 
     reason = "EXPIRED"
+
+
+class DeadlineTooShort(JitneyError):
+    """Even an idle device would not be done before the deadline; refused at once."""
+
+    reason = "DEADLINE_TOO_SHORT"
 
 
 class OutOfDeviceMemory(JitneyError):

@@ -5,6 +5,7 @@ Nothing here knows gRPC, torch, or who produced the bytes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -59,6 +60,7 @@ class RequestHeader:
 
     ``outputs`` are the names asked for, empty for all. ``parameters`` are the request's own.
     ``recurs`` is False for one that was not interned: nothing should be remembered under it.
+    ``priority`` is the protocol's: 1 the highest, 0 for the model's default.
     """
 
     model_name: str
@@ -67,17 +69,20 @@ class RequestHeader:
     outputs: tuple[str, ...] = ()
     parameters: Mapping[str, bool | int | str | float] | None = None
     recurs: bool = True
+    priority: int = 0
 
 
 class Request:
     """One call, decoded.
 
     ``data`` holds the raw bytes of each input, in the order of ``header.inputs``; ``deadline`` is
-    in the clock's monotonic seconds, None where the caller set none; ``carrier`` is who holds the
-    bytes and will make the reply. ``model`` is the version that serves it, once that is known.
+    in the clock's monotonic seconds, infinite where the caller set none; ``timeout`` is how long,
+    in seconds, it may wait for its batch to start, infinite likewise; ``tenant`` is on whose behalf
+    the call is made, empty where nobody said; ``carrier`` is who holds the bytes and will make the
+    reply. ``model`` is the version that serves it, once that is known.
     """
 
-    __slots__ = ("carrier", "data", "deadline", "header", "id", "model")
+    __slots__ = ("carrier", "data", "deadline", "header", "id", "model", "tenant", "timeout")
 
     def __init__(
         self,
@@ -86,13 +91,17 @@ class Request:
         carrier: Carrier,
         *,
         id: str = "",  # noqa: A002  # the protocol's word
-        deadline: float | None = None,
+        deadline: float = math.inf,
+        timeout: float = math.inf,
+        tenant: str = "",
     ) -> None:
         self.header = header
         self.data = data
         self.carrier = carrier
         self.id = id
         self.deadline = deadline
+        self.timeout = timeout
+        self.tenant = tenant
         self.model: ModelRef | None = None
 
     def __repr__(self) -> str:

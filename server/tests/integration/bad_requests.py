@@ -223,13 +223,23 @@ def rows() -> Iterator[Case]:
     """Yield what is wrong about the number of rows."""
     yield Case(
         "too many rows",
-        same("same_fp32", "FP32", [9, 1], bytes(36)),
-        "inference request batch-size must be <= 8 for 'same_fp32'",
+        same("whole", "FP32", [9, 4], bytes(144)),
+        "inference request batch-size must be <= 8 for 'whole', got 9",
+    )
+    yield Case(
+        "more rows than may wait",
+        same("same_fp32", "FP32", [4097, 1], bytes(4 * 4097)),
+        "inference request batch-size must be <= 4096 for 'same_fp32', got 4097",
     )
     yield Case(
         "far too many rows",
         same("same_fp32", "FP32", [HUGE, 1], b""),
-        "inference request batch-size must be <= 8 for 'same_fp32'",
+        "inference request batch-size must be <= 4096 for 'same_fp32'",
+    )
+    yield Case(
+        "fewer bytes than rows in parts have",
+        same("same_fp32", "FP32", [100, 1], bytes(399)),
+        "input byte size mismatch for input 'x' for model 'same_fp32'. Expected 400, got 399",
     )
     yield Case(
         "zero rows",
@@ -249,7 +259,7 @@ def rows() -> Iterator[Case]:
     )
     yield Case(
         "more bytes than a batch",
-        same("same_fp32", "FP32", [8, 40_000], bytes(8 * 40_000 * 4)),
+        same("same_fp32", "FP32", [1, 320_000], bytes(320_000 * 4)),
         "the inputs of this request to 'same_fp32' have 1280000 bytes, and one batch may have ",
     )
     yield Case(
@@ -257,8 +267,32 @@ def rows() -> Iterator[Case]:
         texts([1, 1], b"x" * (1 << 20)),
         "the inputs of this request to 'same_bytes' have 1048580 bytes, and one batch may have ",
     )
+    yield Case(
+        "a row of texts that no batch holds",
+        texts([3, 1], b"a", b"x" * (1 << 20), b"b"),
+        "row 1 of this request to 'same_bytes' has 1048580 bytes, and one batch may have ",
+    )
+
+
+def parameters() -> Iterator[Case]:
+    """Yield what is wrong about the parameters that the server acts on."""
+    for key, field, value, kinds in (
+        ("timeout", "int64_param", -1, "int64"),
+        ("timeout", "string_param", "1s", "int64"),
+        ("timeout", "double_param", 1.5, "int64"),
+        ("timeout", "uint64_param", 1, "int64"),
+        ("priority", "int64_param", -1, "int64 or uint64"),
+        ("priority", "bool_param", True, "int64 or uint64"),
+        ("priority", "string_param", "high", "int64 or uint64"),
+    ):
+        request = simple()
+        setattr(request.parameters[key], field, value)
+        text = f"parameter '{key}' must be an {kinds}, 0 or more"
+        yield Case(f"{key} {value}", request, text)
 
 
 CASES: Final = [
-    case for group in (names_and_versions, sets_of_tensors, tensors, rows) for case in group()
+    case
+    for group in (names_and_versions, sets_of_tensors, tensors, rows, parameters)
+    for case in group()
 ]

@@ -50,7 +50,7 @@ def test_every_refusal_is_counted(server: LiveServer) -> None:
     def figures() -> tuple[float, float, int]:
         return (
             server.metric("jitney_requests_total", method="ModelInfer", code="INVALID_ARGUMENT"),
-            server.metric("jitney_rejected_total", model="simple", reason="BAD_INPUT"),
+            server.metric("jitney_rejected_total", model="simple", reason="bad_input"),
             server.figures("simple").inference_stats.fail.count,
         )
 

@@ -234,6 +234,8 @@ def write_repository(root: Path, gate: Gate) -> None:
         ("shared", ""),
         ("short_queue", "batching.max_queue_size = 4"),
         ("patient", "batching.max_queue_delay_ms = 1000"),
+        ("hasty", "batching.default_timeout_ms = 200"),
+        ("whole", "batching.split_large_requests = false"),
     ):
         x, y = Tensor("x", "FP32", row), Tensor("y", "FP32", row)
         write_model(root, name, Plus(1), [x], [y], head=head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ def message(**fields: Any) -> Any:
 
 def decode(request: Any, codec: Codec | None = None) -> Request:
     """Decode a message."""
-    return (codec or Codec()).decode(request.SerializeToString(), None)
+    return (codec or Codec()).decode(request.SerializeToString(), math.inf)
 
 
 def refusal(request: Any, kind: type[Exception] = InvalidRequest) -> str:
@@ -64,7 +65,7 @@ def texts(*elements: bytes) -> bytes:
 
 @pytest.mark.parametrize("datatype", DataType)
 def test_a_request_is_decoded(datatype: DataType) -> None:
-    """Names, datatypes, shapes, outputs, id, deadline and the raw bytes are as they were sent."""
+    """Names, datatypes, shapes, outputs, id, deadline, tenant and bytes are as they were sent."""
     codec = Codec()
     encoded = message(
         model_version="3",
@@ -76,7 +77,7 @@ def test_a_request_is_decoded(datatype: DataType) -> None:
         raw_input_contents=[b"0123456789", b"\1"],
     ).SerializeToString()
 
-    request = codec.decode(encoded, 12.5)
+    request = codec.decode(encoded, 12.5, "a tenant")
 
     header = request.header
     assert ("m", "3", ("a", "b"), None) == (
@@ -90,7 +91,12 @@ def test_a_request_is_decoded(datatype: DataType) -> None:
         TensorHeader("y", DataType.BOOL, ()),
     ) == header.inputs
     assert [b"0123456789", b"\1"] == [bytes(data) for data in request.data]
-    assert ("7", 12.5, codec) == (request.id, request.deadline, request.carrier)
+    assert ("7", 12.5, "a tenant", codec) == (
+        request.id,
+        request.deadline,
+        request.tenant,
+        request.carrier,
+    )
 
 
 def test_heads_are_remembered() -> None:
@@ -197,6 +203,58 @@ def test_parameters_are_kept() -> None:
     } == request.header.parameters
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, 0),
+        (pb.InferParameter(uint64_param=0), 0),
+        (pb.InferParameter(int64_param=2), 2),
+        (pb.InferParameter(uint64_param=(1 << 64) - 1), (1 << 64) - 1),
+    ],
+)
+def test_a_priority_is_read(value: Any, expected: int) -> None:
+    """Signed or not; 0, the model's default, where there is none."""
+    request = decode(message(parameters={"priority": value} if value else {}))
+
+    assert expected == request.header.priority
+
+
+def timed(micros: int, **fields: Any) -> Any:
+    """Return a request with a timeout."""
+    return message(parameters={"timeout": pb.InferParameter(int64_param=micros)}, **fields)
+
+
+def test_timeouts_differ_and_headers_do_not() -> None:
+    """A timeout arrives in seconds, 0 as none, and requests with other ones share their header."""
+    codec = Codec()
+    requests = [decode(timed(micros), codec) for micros in (150_000, 1, 0)]
+
+    assert [0.15, 1e-6, math.inf] == [request.timeout for request in requests]
+    assert 1 == len({id(request.header) for request in requests})
+
+
+def test_ten_thousand_timeouts_do_not_fill_the_memory() -> None:
+    """Distinct timeouts leave one head, with raw and with typed contents."""
+    codec = Codec()
+    x = X | {"contents": {"fp32_contents": [1.0, 2.0]}}
+    for i in range(10_000):
+        decode(timed(100_000 + i), codec)
+    for i in range(100):
+        decode(timed(100_000 + i, inputs=[x], raw_input_contents=[]), codec)
+
+    assert (1, 1) == (len(codec._headers), len(codec._typed))
+
+
+def test_a_timeout_in_unusual_bytes_counts_as_well() -> None:
+    """An encoder that writes the value before the key is read as protobuf reads it."""
+    unusual = b"\x22\x0e" + b"\x12\x03\x10\xe8\x07" + b"\x0a\x07timeout"
+    codec = Codec()
+
+    requests = [codec.decode(unusual + message().SerializeToString(), math.inf) for _ in range(2)]
+
+    assert [0.001, 0.001] == [request.timeout for request in requests]
+
+
 X = {"name": "x", "datatype": "FP32", "shape": [2, 1]}
 REGION = pb.InferParameter(string_param="region")
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -272,6 +330,34 @@ REFUSED: dict[str, tuple[Any, str]] = {
         message(parameters={"p": pb.InferParameter(uint64_param=1)}),
         "parameter 'p' must be a bool, an int64, a double or a string",
     ),
+    "a negative timeout": (
+        timed(-1),
+        "parameter 'timeout' must be an int64, 0 or more",
+    ),
+    "an unsigned timeout": (
+        message(parameters={"timeout": pb.InferParameter(uint64_param=1)}),
+        "parameter 'timeout' must be an int64, 0 or more",
+    ),
+    "a timeout in seconds": (
+        message(parameters={"timeout": pb.InferParameter(double_param=0.5)}),
+        "parameter 'timeout' must be an int64, 0 or more",
+    ),
+    "a timeout without a value": (
+        message(parameters={"timeout": pb.InferParameter()}),
+        "parameter 'timeout' must be an int64, 0 or more",
+    ),
+    "a negative priority": (
+        message(parameters={"priority": pb.InferParameter(int64_param=-1)}),
+        "parameter 'priority' must be an int64 or uint64, 0 or more",
+    ),
+    "a priority in words": (
+        message(parameters={"priority": pb.InferParameter(string_param="high")}),
+        "parameter 'priority' must be an int64 or uint64, 0 or more",
+    ),
+    "a priority that is true": (
+        message(parameters={"priority": pb.InferParameter(bool_param=True)}),
+        "parameter 'priority' must be an int64 or uint64, 0 or more",
+    ),
     "a reserved parameter": (
         message(parameters={"triton_grpc_error": pb.InferParameter(bool_param=True)}),
         "parameter 'triton_grpc_error' is reserved",
@@ -318,13 +404,13 @@ def test_what_is_not_offered_is_said_so(request_: Any, text: str) -> None:
 def test_what_protobuf_refuses_is_refused(head: bytes) -> None:
     """A name that is no UTF-8, or no message at all, is InvalidRequest."""
     with pytest.raises(InvalidRequest):
-        Codec().decode(head + message().SerializeToString(), None)
+        Codec().decode(head + message().SerializeToString(), math.inf)
 
 
 def test_an_id_must_be_text() -> None:
     """An id that is not UTF-8 is refused, as protobuf would."""
     with pytest.raises(InvalidRequest) as caught:
-        Codec().decode(b"\x1a\x01\xff" + message(id="").SerializeToString(), None)
+        Codec().decode(b"\x1a\x01\xff" + message(id="").SerializeToString(), math.inf)
 
     assert "the request's id is not UTF-8" == str(caught.value)
 
@@ -338,7 +424,7 @@ def test_20_000_mutations_are_decoded_or_refused() -> None:
     decoded = 0
     for wounded in mutations(corpus, 20_000):
         try:
-            codec.decode(wounded, None)
+            codec.decode(wounded, math.inf)
         except (InvalidRequest, NotSupported):
             continue
         decoded += 1

@@ -119,11 +119,39 @@ def test_folders_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
         (("--device", "cuda:0\n"), "--device: expected auto, cpu, cuda"),
         (("--device", "cuda:1,cuda:1"), "devices.device: cuda:1 is listed more than once"),
         (("--model-repository", ""), "--model-repository: expected one or more folders"),
+        (("--mode", "fast"), "--mode: expected one of latency, efficiency, got 'fast'"),
+        (("--default-priority", "0"), "--default-priority: expected a whole number from 1 to 3"),
+        (("--tenant-metadata-key", "X-Tenant"), "--tenant-metadata-key: expected a metadata key"),
+        (("--tenant-metadata-key", "t-bin"), "--tenant-metadata-key: expected a metadata key"),
+        (("--tenant-metadata-key", "grpc-x"), "--tenant-metadata-key: expected a metadata key"),
+        (("--tenant-weights", "a=2,"), "--tenant-weights: expected tenants and their weights"),
+        (("--tenant-weights", "a"), "--tenant-weights: expected tenants and their weights"),
+        (("--tenant-weights", "a=-1"), "--tenant-weights: expected tenants and their weights"),
+        (
+            ("--tenant-weights", "a=1"),
+            "limits.tenant_weights: needs --tenant-metadata-key, which tells tenants apart",
+        ),
+        (
+            ("--tenant-metadata-key=t", "--tenant-weights", "a=1,b=2,a=3"),
+            "limits.tenant_weights: a is listed more than once",
+        ),
+        (
+            ("--tenant-metadata-key=t", "--tenant-weights", "a=1,b=0.0"),
+            "limits.tenant_weights: the weight of b must be above 0",
+        ),
     ],
 )
 def test_a_wrong_flag_is_named_with_what_it_takes(argv: tuple[str, ...], expected: str) -> None:
     """The text says which flag, what it takes and what it got."""
     assert refusal(argv).startswith(expected)
+
+
+def test_weights_of_tenants_are_read() -> None:
+    """Names are any text without spaces, commas and equals signs; nothing is no weights."""
+    flags = parse("--tenant-metadata-key=x-tenant", "--tenant-weights=a=2,team/ü=0.5")
+
+    assert {"a": 2.0, "team/ü": 0.5} == load_settings(flags, {}).limits.weights
+    assert {} == Settings().limits.weights
 
 
 def test_a_wrong_variable_is_named() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -28,7 +30,8 @@ from jitney.scheduling.policy import Policy
 from jitney.scheduling.scheduler import Scheduler
 from jitney.telemetry.metrics import Metrics
 from jitney.testing import FakeClock, PuppetExecutor, make_request
-from jitney.types import ModelRef, Request
+from jitney.testing.puppet import Stages
+from jitney.types import ModelRef, Request, Timing
 
 ECHO = ModelRef("echo", 1)
 
@@ -104,14 +107,14 @@ def test_requests_of_equal_shape_share_a_batch_and_others_do_not() -> None:
 @pytest.mark.parametrize(
     ("request_", "kind", "label", "reason"),
     [
-        (make_request("nobody"), ModelNotFound, ("_unknown", ""), "MODEL_NOT_FOUND"),
-        (make_request(version="7"), ModelNotFound, ("_unknown", ""), "MODEL_NOT_FOUND"),
-        (make_request(version="x"), InvalidRequest, ("_unknown", ""), "BAD_INPUT"),
-        (make_request(rows=9), BatchTooLarge, ("echo", "1"), "BATCH_TOO_LARGE"),
-        (make_request(dims=(1, 1)), InvalidRequest, ("echo", "1"), "BAD_INPUT"),
-        (make_request(data=[b"123"]), InvalidRequest, ("echo", "1"), "BAD_INPUT"),
-        (make_request(data=[]), InvalidRequest, ("echo", "1"), "BAD_INPUT"),
-        (make_request(data=[b"1234"] * 2), InvalidRequest, ("echo", "1"), "BAD_INPUT"),
+        (make_request("nobody"), ModelNotFound, ("_unknown", ""), "model_not_found"),
+        (make_request(version="7"), ModelNotFound, ("_unknown", ""), "model_not_found"),
+        (make_request(version="x"), InvalidRequest, ("_unknown", ""), "bad_input"),
+        (make_request(rows=65), BatchTooLarge, ("echo", "1"), "batch_too_large"),
+        (make_request(dims=(1, 1)), InvalidRequest, ("echo", "1"), "bad_input"),
+        (make_request(data=[b"123"]), InvalidRequest, ("echo", "1"), "bad_input"),
+        (make_request(data=[]), InvalidRequest, ("echo", "1"), "bad_input"),
+        (make_request(data=[b"1234"] * 2), InvalidRequest, ("echo", "1"), "bad_input"),
     ],
 )
 def test_what_is_refused_is_counted_and_holds_nothing(
@@ -181,7 +184,7 @@ def test_a_full_queue_gives_the_admission_back() -> None:
         bench.submit(make_request())
 
     assert (1, 8) == bench.in_flight
-    assert [(("echo", "1", "QUEUE_FULL"), 1)] == bench.metrics.rejected.items()
+    assert [(("echo", "1", "full"), 1)] == bench.metrics.rejected.items()
 
 
 def test_draining_refuses_what_is_new_and_finishes_what_is_not() -> None:
@@ -256,6 +259,155 @@ def test_a_failure_is_told_counted_and_freed() -> None:
     assert [("a", None, error)] == bench.told
     assert (1, 0.25) == (figures.fail_count, figures.fail_seconds)
     assert (0, 0) == bench.in_flight
+
+
+# -- what a request asks of the scheduler --------------------------------------------------------
+
+
+def test_a_request_without_wishes_has_none() -> None:
+    """No deadline, no timeout, the middle class, nobody's."""
+    entry = Bench().submit(make_request())
+
+    assert (math.inf, math.inf, 1, "") == (
+        entry.deadline,
+        entry.start_by,
+        entry.priority,
+        entry.tenant,
+    )
+
+
+def test_defaults_of_the_model_hold_from_arrival() -> None:
+    """A default deadline and timeout begin when the request comes; so does a timeout of its own."""
+    bench = Bench(version_of(limits=LIMITS._replace(default_slo=2.0, default_timeout=0.5)))
+    arrived = bench.clock.now()
+    later = make_request()
+    later.timeout = 0.75
+    sooner = make_request(deadline=arrived + 9)
+    sooner.timeout = 0.25
+
+    entries = [bench.submit(request) for request in (make_request(), later, sooner)]
+
+    assert [(2.0, 0.5), (2.0, 0.5), (9.0, 0.25)] == [
+        (entry.deadline - arrived, entry.start_by - arrived) for entry in entries
+    ]
+
+
+def test_a_timeout_holds_where_the_model_has_none() -> None:
+    """Other than with Triton, whose default of 0 makes it ignored."""
+    bench = Bench()
+    request = make_request()
+    request.timeout = 0.25
+
+    assert bench.clock.now() + 0.25 == bench.submit(request).start_by
+
+
+def test_priority_and_tenant_reach_the_scheduler() -> None:
+    """The class follows from the header, the tenant is the call's."""
+    bench = Bench()
+    request = make_request()
+    request.header = dataclasses.replace(request.header, priority=1)
+    request.tenant = "a"
+
+    entry = bench.submit(request)
+
+    assert (0, "a") == (entry.priority, entry.tenant)
+
+
+def test_a_tenant_over_its_share_is_refused_and_freed_by_its_ends() -> None:
+    """With tenants named, one may hold half while another has something in flight."""
+    bench = Bench(limits=LimitSettings(max_inflight_requests=4, tenant_metadata_key="t"))
+    requests = [make_request(id=f"{i}") for i in range(5)]
+    for request, tenant in zip(requests, "abaaa", strict=True):
+        request.tenant = tenant
+    for request in requests[:3]:
+        bench.submit(request)
+
+    with pytest.raises(Overloaded) as caught:
+        bench.submit(requests[3])
+    bench.clock.run_soon()
+    bench.executor.complete_next()
+    bench.submit(requests[4])
+
+    assert "TENANT_QUOTA" == caught.value.reason
+    assert [(("echo", "1", "quota"), 1)] == bench.metrics.rejected.items()
+    assert (1, 4) == bench.in_flight
+
+
+# -- requests larger than a batch ----------------------------------------------------------------
+
+
+def test_a_request_larger_than_a_batch_is_answered_in_one_reply() -> None:
+    """Twenty rows are three batches of at most eight, one reply, and one request in the figures."""
+    bench = Bench()
+    request = make_request(id="a", rows=20, dims=(3,))
+    bench.submit(request)
+    assert (1, 240) == bench.in_flight
+
+    for _ in range(3):
+        bench.clock.run_soon()
+        bench.clock.advance(0.25)
+        bench.executor.complete_next(stages=Stages(0.0, 0.125, 0.0))
+    bench.clock.run_soon()
+
+    [(_, reply, error)] = bench.told
+    assert (None, 20, {"y": request.data[0]}) == (error, reply.rows, reply.outputs)
+    assert Timing(0.625, 0.0, 0.375, 0.0, 0.75) == reply.timing
+    assert [7, 7, 6] == sorted((batch.rows for batch in bench.executor.started), reverse=True)
+    figures = bench.metrics.figures(ECHO)
+    assert (1, 0.75, 20, 3) == (
+        figures.total.count,
+        figures.total.sum,
+        figures.rows,
+        figures.batches,
+    )
+    assert [(("cpu", "echo", "1"), 0.0)] == bench.metrics.device_wasted.items()
+    assert (0, 0) == bench.in_flight
+
+
+def test_cancelling_a_request_in_parts_cancels_all_of_them() -> None:
+    """Nothing of it waits or is in flight afterwards, and nobody is called."""
+    bench = Bench()
+    entry = bench.submit(make_request(rows=20))
+    bench.clock.run_soon()
+
+    bench.engine.cancel(entry)
+    bench.engine.cancel(entry)
+    bench.executor.complete_next()
+    bench.clock.run_soon()
+
+    assert ([], (0, 0)) == (bench.told, bench.in_flight)
+    assert [(("echo", "1", "running"), 1)] == bench.metrics.cancelled_requests.items()
+    assert 0 == bench.policy.statistics().queued_rows
+    assert 20 > sum(batch.rows for batch in bench.executor.started)
+
+
+def test_a_part_that_finds_the_queue_full_takes_the_others_back() -> None:
+    """All parts are queued, or none."""
+    bench = Bench()
+    bench.submit(make_request(rows=8))
+    bench.clock.run_soon()
+    bench.submit(make_request(rows=8))
+
+    with pytest.raises(Overloaded) as caught:
+        bench.submit(make_request(rows=60))
+
+    assert "QUEUE_FULL" == caught.value.reason
+    assert (8, (2, 64)) == (bench.policy.statistics().queued_rows, bench.in_flight)
+
+
+def test_a_part_that_fails_fails_the_request_once() -> None:
+    """The first error ends it; what waits of it is gone, and it is one failure."""
+    bench = Bench()
+    bench.submit(make_request(id="a", rows=20))
+    bench.clock.run_soon()
+
+    bench.executor.fail_next(error := WorkerLost("gone"))
+    bench.clock.run_soon()
+
+    assert [("a", None, error)] == bench.told
+    assert [(("echo", "1", "worker_lost"), 1)] == bench.metrics.rejected.items()
+    assert (0, 0) == bench.in_flight
+    assert 0 == bench.policy.statistics().queued_rows
 
 
 # -- the awaiting wrapper -----------------------------------------------------------------------

@@ -37,6 +37,8 @@ def requests(draw: st.DrawFn) -> bytes:
         message.outputs.add(name=name).parameters["classification"].int64_param = 1
     for name in draw(st.lists(NAMES, max_size=2)):
         message.parameters[name].string_param = draw(NAMES)
+    if draw(st.booleans()):
+        message.parameters["timeout"].int64_param = draw(st.integers(-(1 << 63), (1 << 63) - 1))
     return message.SerializeToString()
 
 
@@ -59,6 +61,8 @@ def reassembled(pieces: Pieces) -> bytes:
     assert ([], "") == (list(message.raw_input_contents), message.id)
     message.raw_input_contents.extend(map(bytes, pieces.raw))
     message.id = pieces.id.decode()
+    if pieces.timeout is not None:
+        message.parameters["timeout"].int64_param = pieces.timeout
     return message.SerializeToString(deterministic=True)
 
 
@@ -95,7 +99,52 @@ def test_the_last_id_counts() -> None:
     """As with protobuf, a field that comes twice has its last value."""
     message = b"".join(pb.ModelInferRequest(id=name).SerializeToString() for name in ("one", "two"))
 
-    assert (b"", b"two", []) == tuple(cut(message))
+    assert (b"", b"two", [], None) == tuple(cut(message))
+
+
+def with_timeout(number: int) -> bytes:
+    """Return a request with a parameter before the timeout, one behind it, and an id."""
+    message = pb.ModelInferRequest(model_name="m", id="1")
+    for key, value in (("a", 1), ("timeout", number), ("z", 2)):
+        message.parameters[key].int64_param = value
+    return message.SerializeToString()
+
+
+@pytest.mark.parametrize("number", [0, 1, 127, 128, 150_000, (1 << 63) - 1, -1, -(1 << 63)])
+def test_a_timeout_is_no_part_of_the_head(number: int) -> None:
+    """Requests that differ in nothing but their timeout have equal heads, and the number is out."""
+    pieces = cut(with_timeout(number))
+
+    assert number == pieces.timeout
+    head = pb.ModelInferRequest.FromString(pieces.head)
+    assert {"a": 1, "z": 2} == {key: p.int64_param for key, p in head.parameters.items()}
+    assert b"timeout" not in pieces.head
+
+
+def test_the_last_timeout_counts() -> None:
+    """As with protobuf, an entry of the map that comes twice has its last value."""
+    assert 2 == cut(with_timeout(1) + with_timeout(2)).timeout
+
+
+UNUSUAL = {
+    "text": pb.ModelInferRequest(
+        parameters={"timeout": pb.InferParameter(string_param="1")}
+    ).SerializeToString(),
+    "nothing": pb.ModelInferRequest(
+        parameters={"timeout": pb.InferParameter()}
+    ).SerializeToString(),
+    "value before key": b"\x22\x0d" + b"\x12\x02\x10\x01" + b"\x0a\x07timeout",
+    "a value with two numbers": b"\x22\x0f" + b"\x0a\x07timeout" + b"\x12\x04\x10\x01\x10\x02",
+    "an entry with two values": b"\x22\x11" + b"\x0a\x07timeout" + b"\x12\x02\x10\x01" * 2,
+    "a long length": b"\x22\x8d\x00" + b"\x0a\x07timeout" + b"\x12\x02\x10\x01",
+}
+
+
+@pytest.mark.parametrize("message", UNUSUAL.values(), ids=UNUSUAL)
+def test_an_unusual_timeout_is_left_to_protobuf(message: bytes) -> None:
+    """What is not written as every encoder writes it stays in the head, whole."""
+    assert (message, None) == (cut(message).head, cut(message).timeout)
+    assert "timeout" in pb.ModelInferRequest.FromString(message).parameters
 
 
 REFUSED = {
@@ -115,6 +164,9 @@ REFUSED = {
     "raw_input_contents as a number": b"\x38\x01",
     "id as a number": b"\x18\x01",
     "id with a padded tag": b"\x9a\x00\x01a",
+    "ends in a timeout": b"\x22\x0d\x0a\x07timeout\x12\x02\x10",
+    "ends before a timeout's value": b"\x22\x0d\x0a\x07timeout\x12",
+    "a timeout of eleven bytes": b"\x22\x17\x0a\x07timeout\x12\x0c\x10" + b"\x80" * 10 + b"\0",
 }
 
 
@@ -154,6 +206,7 @@ def test_100_000_mutations_are_cut_as_protobuf_would_or_refused() -> None:
         plain.SerializeToString(),
         typed.SerializeToString(),
         b"\x40\x01\x49" + bytes(8) + b"\x55" + bytes(4) + plain.SerializeToString(),
+        with_timeout(150_000),
     )
     agreed = refused = 0
     before = time.process_time()

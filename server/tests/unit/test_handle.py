@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 from model_versions import ECHO, LIMITS, report, version_of
 
+from jitney.config import BatchingSettings
 from jitney.datatypes import DataType
 from jitney.errors import BatchTooLarge, ModelLoadFailed, ModelNotReady
 from jitney.repository.handle import REMEMBERED, VersionState
+from jitney.repository.limits import ModelLimits, limits_of
+from jitney.repository.manifest import BatchingManifest, ModelManifest
+from jitney.scheduling.batch import Mode
 from jitney.signature import Signature, TensorSpec
+from jitney.splitting import MAX_PARTS
 from jitney.types import RequestHeader, TensorHeader
 
 FP32 = DataType.FP32
@@ -90,17 +98,58 @@ def test_the_batch_limit_is_the_least_of_all_devices() -> None:
     version.loaded("d1", report(4))
 
     assert 4 == version.max_batch_size
-    with pytest.raises(BatchTooLarge):
-        version.plan(request)
+    assert 4 == version.plan(request).key.max_rows
 
 
 def test_rows_that_would_not_fit_into_a_slot_lower_the_limit_of_their_shape() -> None:
     """With 64 KiB slots, rows of 16,000 bytes make batches of 4, not 8."""
-    version = version_of()
+    whole, split = version_of(limits=LIMITS._replace(split=False)), version_of()
 
-    assert 4 == version.plan(header(1, 4000)).key.max_rows
+    assert 4 == whole.plan(header(1, 4000)).key.max_rows
     with pytest.raises(BatchTooLarge):
-        version.plan(header(5, 4000))
+        whole.plan(header(5, 4000))
+    assert 5 == split.plan(header(5, 4000)).checked.rows
+
+
+def test_a_request_larger_than_a_batch_is_taken_where_it_may_be_split() -> None:
+    """Up to as many rows as may wait, if splitting is on and batches have more than one row."""
+    mixing = version_of()
+    mixing.loaded("cpu", report(1))
+    fixed = Signature((TensorSpec("x", FP32, (-1,)),), (TensorSpec("y", FP32, (-1,)),))
+    limits = LIMITS._replace(max_queue_rows=1 << 24)
+
+    assert (True, 64) == (version_of().splits, version_of().max_request_rows)
+    assert 8 * MAX_PARTS == version_of(limits=limits).max_request_rows
+    assert (False, 1) == (mixing.splits, mixing.max_request_rows)
+    assert not version_of(fixed).splits
+    off = version_of(limits=LIMITS._replace(split=False))
+    assert (False, 8) == (off.splits, off.max_request_rows)
+    with pytest.raises(BatchTooLarge) as caught:
+        version_of().plan(header(65, 4))
+    assert "inference request batch-size must be <= 64 for 'echo', got 65" == str(caught.value)
+
+
+def test_a_request_of_too_many_parts_is_too_large() -> None:
+    """Where a slot holds one row only, a thousand and some rows are refused, and fewer are not."""
+    version = version_of(limits=LIMITS._replace(max_queue_rows=1 << 24))
+    row = 10_000
+
+    assert 1 == version.plan(header(MAX_PARTS, row)).key.max_rows
+    with pytest.raises(BatchTooLarge):
+        version.plan(header(MAX_PARTS + 1, row))
+
+
+@pytest.mark.parametrize(
+    ("priority", "default", "expected"),
+    [(0, 2, 1), (0, 1, 0), (1, 3, 0), (2, 1, 1), (1 << 63, 2, 2)],
+)
+def test_priorities_become_classes(priority: int, default: int, expected: int) -> None:
+    """1 is the first class, 2 the second, all others the last, and 0 that of the model."""
+    request = dataclasses.replace(header(1, 4), priority=priority)
+
+    version = version_of(limits=LIMITS._replace(default_priority=default))
+
+    assert expected == version.plan(request).priority
 
 
 def test_a_request_too_large_for_a_slot_tells_its_bytes() -> None:
@@ -128,11 +177,15 @@ def test_a_request_too_large_for_a_slot_tells_its_bytes() -> None:
 def test_bytes_of_texts_are_bounded_by_the_slot() -> None:
     """Texts have no fixed size, so only their actual bytes are compared, to the byte."""
     version = version_of()
-    key = version.plan(header(1, 4)).key
+    plan, rows = version.plan(header(1, 4)), version.plan(header(2, 4))
+    most = plan.key.max_bytes
 
-    version.check_bytes(key.max_bytes, key)
+    version.check_bytes(most, plan)
+    version.check_bytes(most + 1, rows)  # in parts
     with pytest.raises(BatchTooLarge):
-        version.check_bytes(key.max_bytes + 1, key)
+        version.check_bytes(most + 1, plan)
+    with pytest.raises(BatchTooLarge):
+        version_of(limits=LIMITS._replace(split=False)).check_bytes(most + 1, rows)
 
 
 def test_a_model_without_batch_dimension_runs_one_request_at_a_time() -> None:
@@ -172,10 +225,28 @@ def test_a_refused_header_is_not_remembered() -> None:
 
 
 def test_limits_travel_into_the_key() -> None:
-    """The operator's queue limit and delay are the key's."""
-    key = version_of(ECHO, LIMITS._replace(max_queue_delay=0.25)).plan(header(1, 4)).key
+    """The operator's queue limit, delay and mode are the key's."""
+    limits = LIMITS._replace(max_queue_delay=0.25, mode=Mode.EFFICIENCY)
+    key = version_of(ECHO, limits).plan(header(1, 4)).key
 
-    assert (0.25, 64) == (key.max_delay, key.max_queue_rows)
+    assert (0.25, 64, Mode.EFFICIENCY) == (key.max_delay, key.max_queue_rows, key.mode)
+
+
+def test_the_manifest_beats_the_settings() -> None:
+    """What model.toml says holds, also 0 and false; where it says nothing, the settings do."""
+    settings = BatchingSettings(
+        default_slo_ms=200, default_timeout_ms=100, mode="efficiency", default_priority=3
+    )
+    own = BatchingManifest(
+        default_slo_ms=0.0, default_timeout_ms=50, mode="latency", split_large_requests=False
+    )
+
+    assert ModelLimits(32, 4096, 0.0, 99, 0.2, 0.1, 3, Mode.EFFICIENCY, split=True) == limits_of(
+        ModelManifest(), settings, 99
+    )
+    assert ModelLimits(32, 4096, 0.0, 99, math.inf, 0.05, 3, split=False) == limits_of(
+        ModelManifest(batching=own), settings, 99
+    )
 
 
 def test_repr_is_a_status_line() -> None:

@@ -34,6 +34,11 @@ enabled = true
 required = true
 max_queue_delay_ms = 2.5
 max_queue_size = 64
+default_slo_ms = 200
+default_timeout_ms = 150.5
+default_priority = 1
+mode = "efficiency"
+split_large_requests = false
 [runtime]
 optimise = "frozen"
 [versions]
@@ -76,7 +81,15 @@ def test_a_full_file_is_read() -> None:
         description="handwritten digits",
         max_batch_size=16,
         batching=BatchingManifest(
-            enabled=True, required=True, max_queue_delay_ms=2.5, max_queue_size=64
+            enabled=True,
+            required=True,
+            max_queue_delay_ms=2.5,
+            max_queue_size=64,
+            default_slo_ms=200.0,
+            default_timeout_ms=150.5,
+            default_priority=1,
+            mode="efficiency",
+            split_large_requests=False,
         ),
         runtime=RuntimeManifest("frozen"),
         versions=VersionPolicy("specific", numbers=(1, 3)),
@@ -117,6 +130,17 @@ def test_version_policies(text: str, expected: VersionPolicy) -> None:
         ),
         ("[batching]\nmax_queue_delay_ms = nan", "model.toml: batching.max_queue_delay_ms:"),
         ("[batching]\nmax_queue_size = 0", "model.toml: batching.max_queue_size: expected"),
+        ("[batching]\ndefault_slo_ms = -1", "model.toml: batching.default_slo_ms: expected a num"),
+        ("[batching]\ndefault_timeout_ms = '1'", "model.toml: batching.default_timeout_ms: exp"),
+        (
+            "[batching]\ndefault_priority = 0",
+            "model.toml: batching.default_priority: expected a whole number from 1 to 3, got 0",
+        ),
+        (
+            "[batching]\nmode = 'fast'",
+            "model.toml: batching.mode: expected one of latency, efficiency, got 'fast'",
+        ),
+        ("[batching]\nsplit_large_requests = 1", "model.toml: batching.split_large_requests:"),
         ("[runtime]\noptimise = []", "model.toml: runtime.optimise: expected one of auto, opt"),
         ("[runtime]\noptimize = 'off'", "model.toml: runtime.optimize: unknown key; known are"),
         ("[versions]\npolicy = 'newest'", "model.toml: versions.policy: expected"),

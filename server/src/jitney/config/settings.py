@@ -9,6 +9,7 @@ what several values must satisfy together is checked when a section is made, by 
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ MIB: Final = 1 << 20
 MAX_PORT: Final = 65535
 MAX_WIRE_MESSAGE: Final = (1 << 31) - 1
 """The largest message that protobuf can read, in bytes."""
+LONGEST_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,52 @@ class LimitSettings:
         128, "calls open at once on one connection", low=1, high=(1 << 31) - 1
     )
     max_connections: int = _setting(2048, "connections open at once", low=1, high=1 << 20)
+    tenant_metadata_key: str = _setting(
+        "",
+        "metadata key of a call that names its tenant, such as x-tenant; tenants share the server "
+        "fairly. Callers can write what they like there, so let a proxy set it. Empty: no tenants",
+        # What gRPC allows in a key, without those that are its own, or that hold bytes.
+        pattern=r"(?!grpc-)[a-z0-9_.-]{0,128}(?<!-bin)",
+        form="a metadata key in lower case such as x-tenant, or nothing",
+    )
+    tenant_weights: str = _setting(
+        "",
+        "shares of tenants, such as a=2,b=1; who is not listed has 1",
+        pattern=r"([^=,\s]{1,128}=[0-9]{1,6}(\.[0-9]{1,6})?(,(?!$)|$)){0,1000}",
+        form="tenants and their weights such as a=2,b=1",
+    )
+    max_tenant_share: float = _setting(
+        0.5,
+        "share of max_inflight_requests and of max_inflight_bytes that one tenant may hold while "
+        "others hold some; 1 is no limit",
+        low=0.01,
+        high=1,
+    )
+
+    def __post_init__(self) -> None:
+        """Check that each tenant has one weight, above 0, and that there are tenants.
+
+        :raises ConfigError: when that is not so.
+        """
+        if self.tenant_weights and not self.tenant_metadata_key:
+            msg = "limits.tenant_weights: needs --tenant-metadata-key, which tells tenants apart"
+            raise ConfigError(msg)
+        names = [item.partition("=")[0] for item in self.tenant_weights.split(",")]
+        if len(set(names)) != len(names):
+            msg = f"limits.tenant_weights: {max(names, key=names.count)} is listed more than once"
+            raise ConfigError(msg)
+        for name, weight in self.weights.items():
+            if not weight:
+                msg = f"limits.tenant_weights: the weight of {name} must be above 0"
+                raise ConfigError(msg)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """``tenant_weights``, read."""
+        return {
+            name: float(weight)
+            for name, weight in re.findall(r"([^=,]+)=([^,]+)", self.tenant_weights)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +212,33 @@ class BatchingSettings:
     )
     max_queue_size: int = _setting(
         4096, "rows that may wait, per model version", low=1, high=1 << 24
+    )
+    default_slo_ms: float = _setting(
+        0.0,
+        "deadline of requests that bring none, in milliseconds from their arrival; it ends them as "
+        "their caller's own would. 0: they have none",
+        low=0,
+        high=LONGEST_MS,
+    )
+    default_timeout_ms: float = _setting(
+        0.0,
+        "how long a request may wait for its batch to start, in milliseconds; its own timeout can "
+        "only shorten it. 0: as long as its deadline allows",
+        low=0,
+        high=LONGEST_MS,
+    )
+    default_priority: int = _setting(
+        2, "priority of requests that bring none; 1 is the highest", low=1, high=3
+    )
+    mode: str = _setting(
+        "latency",
+        "latency gives a free device what there is; efficiency lets batches grow for as long as "
+        "deadlines allow, which frees devices",
+        choices=("latency", "efficiency"),
+    )
+    split_large_requests: bool = _setting(
+        default=True,
+        help_="serve requests larger than a batch in parts, where the model can be batched",
     )
     max_overhead_ratio: float = _setting(
         0.15,
@@ -292,7 +367,7 @@ class Settings:
         """The largest message to receive, in bytes.
 
         Where nobody said, one whole slot and 1 MiB for names, shapes and headers: a larger
-        message could not be run anyhow.
+        message could not be run, except in parts.
         """
         if self.limits.max_message_bytes:
             return self.limits.max_message_bytes

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jitney.errors import BatchTooLarge, ModelLoadFailed, ModelNotReady
 from jitney.execution.slots import ALIGNMENT
 from jitney.repository.check import Checked, check_header
-from jitney.scheduling.batch import BatchKey
+from jitney.scheduling.batch import PRIORITIES, BatchKey
+from jitney.splitting import MAX_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from jitney.load_report import LoadReport
+    from jitney.repository.limits import ModelLimits
     from jitney.signature import Signature
     from jitney.types import ModelRef, RequestHeader
 
-__all__ = ["ModelLimits", "ModelVersion", "Plan", "VersionState"]
+__all__ = ["ModelVersion", "Plan", "VersionState"]
 
 REMEMBERED: Final = 4096
 """Headers and shapes remembered per version. Both come from the wire, so both are bounded; past
@@ -34,23 +36,15 @@ class VersionState(enum.StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
-class ModelLimits(NamedTuple):
-    """What the operator allows: rows of a batch, rows waiting, seconds of waiting for company.
-
-    ``slot_bytes`` is the size of a batch's inputs, all together, at most.
-    """
-
-    max_batch_size: int
-    max_queue_rows: int
-    max_queue_delay: float
-    slot_bytes: int
-
-
 class Plan(NamedTuple):
-    """Everything about a request that follows from its header."""
+    """Everything about a request that follows from its header.
+
+    ``priority`` is the scheduler's class, 0 the highest.
+    """
 
     key: BatchKey
     checked: Checked
+    priority: int
 
 
 class ModelVersion:
@@ -95,6 +89,23 @@ class ModelVersion:
         limits = [report.max_batch_size for report in self.reports.values()]
         return min([self.limits.max_batch_size, *limits])
 
+    @property
+    def splits(self) -> bool:
+        """Whether requests that are larger than a batch are served in parts.
+
+        Not where batches have one row: such a model may mix its rows, and then a request of several
+        rows would get another answer than it asks for.
+        """
+        return self.limits.split and self.max_batch_size > 1
+
+    @property
+    def max_request_rows(self) -> int:
+        """The most rows of one request; a request in parts has to fit into the queue as a whole."""
+        most = self.max_batch_size
+        if self.splits:
+            return max(most, min(most * MAX_PARTS, self.limits.max_queue_rows))
+        return most
+
     def loaded(self, device: str, report: LoadReport) -> None:
         """Note that a device has it."""
         self.reports[device] = report
@@ -120,7 +131,8 @@ class ModelVersion:
         """Return what follows from a header.
 
         :raises InvalidRequest: when it breaks the contract.
-        :raises BatchTooLarge: when it has too many rows, or rows too large for a slot.
+        :raises BatchTooLarge: when it has too many rows, or rows too large for a slot. What is
+            larger than a batch and may be served in parts is not too large.
         :raises ModelNotReady: while no device has the version, but one will.
         :raises ModelLoadFailed: when no device will.
         """
@@ -128,9 +140,11 @@ class ModelVersion:
             self.ensure_ready()
         plan = self._plans.get(header)
         if plan is None:
-            checked = check_header(header, self.signature, self.max_batch_size)
-            plan = Plan(self._key(checked.dims), checked)
-            if checked.rows > plan.key.max_rows:
+            checked = check_header(header, self.signature, self.max_request_rows)
+            plan = Plan(self._key(checked.dims), checked, self._class_of(header))
+            # A row that does not fit into a slot makes it 0.
+            most = plan.key.max_rows * (MAX_PARTS if self.splits else 1)
+            if checked.rows > most:
                 raise self._too_large(sum(n for n in checked.sizes if n > 0), plan.key)
             if header.recurs:
                 if len(self._plans) >= REMEMBERED:
@@ -153,13 +167,16 @@ class ModelVersion:
         )
         raise (ModelNotReady if self.state is VersionState.LOADING else ModelLoadFailed)(msg)
 
-    def check_bytes(self, nbytes: int, key: BatchKey) -> None:
+    def check_bytes(self, nbytes: int, plan: Plan) -> None:
         """Check that a request fits into a batch, which only its bytes tell where BYTES vary.
 
-        :raises BatchTooLarge: when it does not.
+        :raises BatchTooLarge: when it does not, and cannot be served in parts.
         """
-        if nbytes > key.max_bytes:
-            raise self._too_large(nbytes, key)
+        if nbytes > plan.key.max_bytes and (plan.checked.rows == 1 or not self.splits):
+            raise self._too_large(nbytes, plan.key)
+
+    def _class_of(self, header: RequestHeader) -> int:
+        return min(header.priority or self.limits.default_priority, PRIORITIES) - 1
 
     def _too_large(self, nbytes: int, key: BatchKey) -> BatchTooLarge:
         return BatchTooLarge(
@@ -194,4 +211,6 @@ class ModelVersion:
             max_delay=self.limits.max_queue_delay,
             max_queue_rows=self.limits.max_queue_rows,
             batched=self.signature.batched,
+            mode=self.limits.mode,
+            varies=any(-1 in spec.dims for spec in specs),
         )

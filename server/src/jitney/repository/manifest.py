@@ -34,8 +34,11 @@ MAX_BYTES: Final = 16 << 20
 
 MAX_VERSION: Final = (1 << 63) - 1
 OPTIMISE: Final = ("auto", "optimised", "frozen", "off")
+MODES: Final = ("latency", "efficiency")
+LONGEST_MS: Final = 3_600_000
 
 Optimise: TypeAlias = Literal["auto", "optimised", "frozen", "off"]
+Mode: TypeAlias = Literal["latency", "efficiency"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,19 @@ class BatchingManifest:
     """How requests share batches; None leaves it to the server's ``batching`` settings.
 
     ``required`` makes a model that turns out not to be batchable fail to load, instead of being
-    served row by row. ``max_queue_delay_ms`` is in milliseconds, ``max_queue_size`` in rows.
+    served row by row. What ends in ``_ms`` is in milliseconds, ``max_queue_size`` in rows; a
+    ``default_priority`` of 1 is the highest.
     """
 
     enabled: bool = True
     required: bool = False
     max_queue_delay_ms: float | None = None
     max_queue_size: int | None = None
+    default_slo_ms: float | None = None
+    default_timeout_ms: float | None = None
+    default_priority: int | None = None
+    mode: Mode | None = None
+    split_large_requests: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +138,15 @@ def parse_manifest(text: str) -> ModelManifest:
 
 def _read_batching(reader: TomlTable) -> BatchingManifest:
     batching = BatchingManifest(
-        enabled=reader.flag("enabled", default=True),
-        required=reader.flag("required", default=False),
+        enabled=reader.flag("enabled") is not False,
+        required=reader.flag("required") is True,
         max_queue_delay_ms=reader.number("max_queue_delay_ms", 0, 60_000),
         max_queue_size=reader.whole("max_queue_size", 1, 1 << 24),
+        default_slo_ms=reader.number("default_slo_ms", 0, LONGEST_MS),
+        default_timeout_ms=reader.number("default_timeout_ms", 0, LONGEST_MS),
+        default_priority=reader.whole("default_priority", 1, 3),
+        mode=cast("Mode | None", reader.choice("mode", MODES)),
+        split_large_requests=reader.flag("split_large_requests"),
     )
     reader.finish()
     if batching.required and not batching.enabled:
@@ -142,7 +156,7 @@ def _read_batching(reader: TomlTable) -> BatchingManifest:
 
 
 def _read_runtime(reader: TomlTable) -> RuntimeManifest:
-    optimise = reader.choice("optimise", OPTIMISE)
+    optimise = reader.choice("optimise", OPTIMISE) or "auto"
     reader.finish()
     return RuntimeManifest(cast("Optimise", optimise))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -20,7 +21,8 @@ from jitney.errors import (
 from jitney.execution.loading import LoadSpec
 from jitney.load_options import LoadOptions
 from jitney.repository.archive import Kind, read_archive
-from jitney.repository.handle import ModelLimits, ModelVersion, VersionState
+from jitney.repository.handle import ModelVersion, VersionState
+from jitney.repository.limits import limits_of
 from jitney.repository.manifest import resolve_signature
 from jitney.repository.scan import scan, select_versions
 from jitney.repository.sealed import seal
@@ -207,7 +209,7 @@ class Repository:
                 "remove optional from its signature, and send it with every request"
             )
             raise ModelError(msg)
-        limits = self._limits(manifest)
+        limits = limits_of(manifest, self._defaults, self._slot_bytes)
         options = LoadOptions(
             ref.name,
             ref.version,
@@ -215,6 +217,7 @@ class Repository:
             max_batch_size=limits.max_batch_size,
             batching_required=manifest.batching.required,
             optimise=manifest.runtime.optimise,
+            default_slo_seconds=limits.default_slo if limits.default_slo < math.inf else 0.0,
         )
 
         def reopen() -> SealedFile:
@@ -236,18 +239,6 @@ class Repository:
         return (
             ModelVersion(ref, signature, limits, digest, self._devices),
             LoadSpec(ref, options, reopen, progress),
-        )
-
-    def _limits(self, manifest: ModelManifest) -> ModelLimits:
-        batching, defaults = manifest.batching, self._defaults
-        delay_ms = batching.max_queue_delay_ms
-        return ModelLimits(
-            max_batch_size=(manifest.max_batch_size or defaults.max_batch_size)
-            if batching.enabled
-            else 1,
-            max_queue_rows=batching.max_queue_size or defaults.max_queue_size,
-            max_queue_delay=(defaults.max_queue_delay_ms if delay_ms is None else delay_ms) / 1000,
-            slot_bytes=self._slot_bytes,
         )
 
     # -- what the devices tell ------------------------------------------------------------------

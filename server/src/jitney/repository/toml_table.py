@@ -21,7 +21,7 @@ _Values: TypeAlias = dict[str, Any]
 class TomlTable:
     """One table of a file, whose keys are taken one by one.
 
-    - A key that is absent gives its default, or None where there is none.
+    - A key that is absent gives None (a text or a table is empty then).
     - A value that is not what its key takes raises ConfigError with the file, the path and what was
       expected.
     - ``finish`` raises for a key that nobody took: a misspelt one must not be ignored.
@@ -64,21 +64,17 @@ class TomlTable:
             raise self.wrong(key, "a text", value)
         return value
 
-    def flag(self, key: str, *, default: bool) -> bool:
+    def flag(self, key: str) -> bool | None:
         """Take true or false."""
         value = self.take(key)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
+        if value is not None and not isinstance(value, bool):
             raise self.wrong(key, "true or false", value)
         return value
 
-    def choice(self, key: str, choices: Sequence[str]) -> str:
-        """Take one of some texts; the first where it is absent."""
+    def choice(self, key: str, choices: Sequence[str]) -> str | None:
+        """Take one of some texts."""
         value = self.take(key)
-        if value is None:
-            return choices[0]
-        if not isinstance(value, str) or value not in choices:
+        if value is not None and (not isinstance(value, str) or value not in choices):
             raise self.wrong(key, f"one of {', '.join(choices)}", value)
         return value
 

@@ -7,6 +7,7 @@ batch; a reply is joined straight from the batch's outputs. So a tensor is copie
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Final
 
 from jitney.datatypes import DataType
@@ -40,6 +41,8 @@ LONGEST_REMEMBERED: Final = 4096
 
 DATATYPES: Final = {datatype.value: datatype for datatype in DataType}
 KNOWN_PARAMETERS: Final = frozenset({"triton_enable_empty_final_response"})
+NUMBERS: Final = {"priority": ("int64_param", "uint64_param"), "timeout": ("int64_param",)}
+"""Parameters that the server acts on: how each may come. None may be negative."""
 JOIN_BELOW: Final = 16 * 1024
 """Bytes; requests up to this size are joined first and copied once, which is cheaper per request
 than assigning each one to its place."""
@@ -61,14 +64,15 @@ class Codec:
 
     # -- in -------------------------------------------------------------------------------------
 
-    def decode(self, message: bytes, deadline: float | None) -> Request:
+    def decode(self, message: bytes, deadline: float, tenant: str = "") -> Request:
         """Decode a serialised ModelInferRequest.
 
-        :param deadline: in the clock's monotonic seconds, None where the caller set none.
+        :param deadline: in the clock's monotonic seconds, infinite where the caller set none.
+        :param tenant: on whose behalf the call is made.
         :raises InvalidRequest: when it is malformed, over the caps, or has raw and typed contents.
         :raises NotSupported: when it uses what this server does not offer.
         """
-        head, request_id, raw = cut(message)
+        head, request_id, raw, micros = cut(message)
         header = self._headers.get(head)
         data: Sequence[Buffer] = raw
         if header is None:
@@ -82,7 +86,12 @@ class Codec:
         except UnicodeDecodeError:
             msg = "the request's id is not UTF-8"
             raise InvalidRequest(msg) from None
-        return Request(header, data, self, id=text, deadline=deadline)
+        if micros is None and header.parameters is not None:
+            micros = int(header.parameters.get("timeout", 0))
+        timeout = _seconds(micros) if micros else math.inf
+        return Request(
+            header, data, self, id=text, deadline=deadline, timeout=timeout, tenant=tenant
+        )
 
     def _parse(
         self, head: bytes, *, has_raw: bool
@@ -99,7 +108,10 @@ class Codec:
         outputs = tuple(_output_name(output) for output in message.outputs)
         parameters = _parameters(message.parameters)
         recurs = len(head) <= LONGEST_REMEMBERED
-        header = RequestHeader(model, message.model_version, inputs, outputs, parameters, recurs)
+        priority = int(parameters.get("priority", 0)) if parameters else 0
+        header = RequestHeader(
+            model, message.model_version, inputs, outputs, parameters, recurs, priority
+        )
         typed = None
         for at, tensor in enumerate(message.inputs):
             if not tensor.HasField("contents"):
@@ -286,7 +298,10 @@ def _parameters(
         if len(key) > MAX_NAME:
             msg = f"parameter '{key[:MAX_NAME]}': at most {MAX_NAME} characters are allowed"
             raise InvalidRequest(msg)
-        if kind is None or (kind == "uint64_param" and key != "priority"):
+        if key in NUMBERS:
+            if kind not in NUMBERS[key] or getattr(parameter, kind) < 0:
+                raise _not_a_number(key)
+        elif kind is None or kind == "uint64_param":
             msg = f"parameter '{key}' must be a bool, an int64, a double or a string"
             raise InvalidRequest(msg)
         if key.startswith("triton_") and key not in KNOWN_PARAMETERS:
@@ -295,6 +310,18 @@ def _parameters(
         value = getattr(parameter, kind)
         values[key] = value[:MAX_TEXT] if isinstance(value, str) else value
     return values
+
+
+def _not_a_number(key: str) -> InvalidRequest:
+    kinds = " or ".join(kind.removesuffix("_param") for kind in NUMBERS[key])
+    return InvalidRequest(f"parameter '{key}' must be an {kinds}, 0 or more")
+
+
+def _seconds(micros: int) -> float:
+    if micros < 0:
+        key = "timeout"
+        raise _not_a_number(key)
+    return micros / 1e6
 
 
 def _wrong_count(header: RequestHeader, count: int) -> InvalidRequest:

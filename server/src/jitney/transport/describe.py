@@ -1,21 +1,19 @@
-"""What the server says about itself and its models, as protocol messages."""
+"""What the server says about its models, as messages of the Open Inference Protocol."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from jitney.repository.handle import VersionState
-from jitney.types import ModelRef
+from jitney.scheduling.batch import PRIORITIES
 from jitney_client.protocol import inference as pb
-from jitney_client.protocol import jitney_v1 as own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jitney.execution.pool import DeviceStatistics
-    from jitney.overview import Overview
     from jitney.repository.handle import ModelVersion
-    from jitney.repository.repository import IndexEntry, Repository
+    from jitney.repository.repository import IndexEntry
     from jitney.signature import TensorSpec
     from jitney.telemetry.metrics import ModelFigures
 
@@ -23,12 +21,9 @@ __all__ = [
     "EXTENSIONS",
     "PLATFORM",
     "config",
-    "device",
     "index",
     "metadata",
-    "model",
     "statistics",
-    "status",
 ]
 
 PLATFORM: Final = "pytorch_libtorch"
@@ -74,9 +69,16 @@ def config(version: ModelVersion) -> pb.ModelConfig:
         for spec in specs:
             field.add(name=spec.name, data_type=_data_type(spec), dims=spec.dims)
     if version.max_batch_size > 1:
-        batching = response.dynamic_batching
-        batching.max_queue_delay_microseconds = round(version.limits.max_queue_delay * 1e6)
-        batching.default_queue_policy.max_queue_size = version.limits.max_queue_rows
+        batching, limits = response.dynamic_batching, version.limits
+        batching.max_queue_delay_microseconds = round(limits.max_queue_delay * 1e6)
+        batching.priority_levels = PRIORITIES
+        batching.default_priority_level = limits.default_priority
+        policy = batching.default_queue_policy
+        policy.timeout_action = pb.ModelQueuePolicy.REJECT
+        if limits.default_timeout != math.inf:
+            policy.default_timeout_microseconds = round(limits.default_timeout * 1e6)
+        policy.allow_timeout_override = True
+        policy.max_queue_size = limits.max_queue_rows
         buckets = {bucket for report in version.reports.values() for bucket in report.buckets}
         batching.preferred_batch_size.extend(sorted(buckets))
     response.response_cache.enable = False
@@ -144,72 +146,3 @@ def index(entries: Iterable[IndexEntry], *, ready: bool) -> pb.RepositoryIndexRe
             reason=entry.reason,
         )
     return response
-
-
-def device(stats: DeviceStatistics, busy_ratio: float) -> own.DeviceStatus:
-    """Return a device and its worker."""
-    return own.DeviceStatus(
-        name=stats.name,
-        description=stats.description,
-        state=stats.state,
-        restarts=stats.restarts,
-        busy_ratio=busy_ratio,
-        memory_bytes=stats.memory_bytes,
-        reason=stats.reason,
-    )
-
-
-def status(overview: Overview, repository: Repository, name: str) -> own.ServerStatus:
-    """Return the state of the server, with all models or just one."""
-    in_flight = overview.in_flight()
-    queued = overview.queued_rows()
-    entries = [entry for entry in repository.index() if name in ("", entry.name)]
-    models = []
-    for entry in entries:
-        ref = None if entry.version is None else ModelRef(entry.name, entry.version)
-        version = None if ref is None else repository.version(ref)
-        models.append(model(entry, version, 0 if ref is None else queued.get(ref, 0)))
-    return own.ServerStatus(
-        uptime_seconds=overview.uptime(),
-        transport="grpcio",
-        devices=[device(statistics, ratio) for statistics, ratio in overview.devices()],
-        models=models,
-        inflight_requests=in_flight.requests,
-        inflight_bytes=in_flight.nbytes,
-    )
-
-
-def model(entry: IndexEntry, version: ModelVersion | None, queued_rows: int) -> own.ModelStatus:
-    """Return a version and how it runs on each device."""
-    status = own.ModelStatus(
-        name=entry.name,
-        version=-1 if entry.version is None else entry.version,
-        state=entry.state.value,
-        reason=entry.reason,
-        queued_rows=queued_rows,
-    )
-    if version is None:
-        return status
-    status.digest_sha256 = version.digest
-    status.max_batch_size = version.max_batch_size
-    status.batched = version.signature.batched
-    for field, specs in (
-        (status.inputs, version.signature.inputs),
-        (status.outputs, version.signature.outputs),
-    ):
-        for spec in specs:
-            field.add(name=spec.name, datatype=spec.datatype.value, shape=map(str, spec.shape))
-    for name, report in sorted(version.reports.items()):
-        status.instances.add(
-            device=name,
-            form=report.form,
-            why=report.why,
-            buckets=report.buckets,
-            load_seconds=report.load_seconds,
-            memory_bytes=report.memory_bytes,
-            warnings=report.warnings,
-            golden_samples=report.golden.samples,
-            golden_max_error=report.golden.max_error,
-            deterministic=report.deterministic,
-        )
-    return status

@@ -18,10 +18,16 @@ __all__ = ["Pieces", "bytes_field", "cut", "varint"]
 
 RAW_INPUT: Final = 7 << 3 | 2
 REQUEST_ID: Final = 3 << 3 | 2
+PARAMETER: Final = 4 << 3 | 2
+
+TIMEOUT: Final = b"\x0a\x07timeout\x12"
+"""How the entry of the map of parameters begins whose key is ``timeout``, up to the length of its
+value."""
+INT64_VALUE: Final = 2 << 3
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MAX_VARINT: Final = 10
-
+MAX_UINT64: Final = (1 << 64) - 1
 
 MOST_FIELDS: Final = 4 * 64 + 8
 """Fields of a request: 64 each of inputs, requested outputs, parameters and raw tensors, which the
@@ -34,18 +40,24 @@ an object to the parser, so large tensors have to come raw."""
 
 
 class Pieces(NamedTuple):
-    """The parts of a request: the head, the id, and the raw tensors in order."""
+    """The parts of a request: the head, the id, the raw tensors in order, and the timeout.
+
+    ``timeout`` is the parameter of that name as it came, None where there is none. It is cut out,
+    because callers compute it anew for each request: with it, no two heads would be the same. One
+    that is written in an unusual way (the value before the key, or not an int64) stays in the head.
+    """
 
     head: bytes
     id: bytes
     raw: list[memoryview]
+    timeout: int | None = None
 
 
-def cut(message: bytes) -> Pieces:
+def cut(message: bytes) -> Pieces:  # noqa: C901  # one walk, inlined: every request takes it
     """Cut a serialised ModelInferRequest apart.
 
-    The views in ``raw`` keep ``message`` alive. As with protobuf, the last id counts. A head that
-    protobuf would refuse is not noticed here; whoever parses it will.
+    The views in ``raw`` keep ``message`` alive. As with protobuf, the last id and the last timeout
+    count. A head that protobuf would refuse is not noticed here; whoever parses it will.
 
     :raises InvalidRequest: when the message ends inside a field, has an impossible tag, or has more
         than it may have.
@@ -54,6 +66,7 @@ def cut(message: bytes) -> Pieces:
     end = len(message)
     raw: list[memoryview] = []
     request_id = b""
+    timeout: int | None = None
     heads: list[bytes] = []
     head_from = at = fields = 0
     try:
@@ -61,19 +74,25 @@ def cut(message: bytes) -> Pieces:
             start = at
             tag = message[at]
             fields += 1
-            if tag not in (RAW_INPUT, REQUEST_ID):
+            if tag in (RAW_INPUT, REQUEST_ID):
+                size = message[at + 1]
+                at += 2
+                if size >= 0x80:  # noqa: PLR2004  # more bytes follow
+                    size, at = _read_varint(message, at - 1)
+            elif tag == PARAMETER and message.startswith(TIMEOUT, at + 2):
+                value, at = _read_timeout(message, start)
+                if value is None:
+                    continue
+                timeout, size = value, 0
+            else:
                 at = _skip(message, start)
                 continue
-            size = message[at + 1]
-            at += 2
-            if size >= 0x80:  # noqa: PLR2004  # more bytes follow
-                size, at = _read_varint(message, at - 1)
             if head_from < start:
                 heads.append(message[head_from:start])
             head_from = at + size
             if tag == RAW_INPUT:
                 raw.append(view[at:head_from])
-            else:
+            elif tag == REQUEST_ID:
                 request_id = message[at:head_from]
             at = head_from
     except IndexError:
@@ -84,7 +103,8 @@ def cut(message: bytes) -> Pieces:
     _check_sizes(fields, end - sum(map(len, raw)))
     if head_from < end:
         heads.append(message[head_from:])
-    return Pieces(heads[0] if len(heads) == 1 else b"".join(heads), request_id, raw)
+    head = heads[0] if len(heads) == 1 else b"".join(heads)
+    return Pieces(head, request_id, raw, timeout)
 
 
 def _check_sizes(fields: int, head_bytes: int) -> None:
@@ -127,6 +147,22 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
         shift += 7
     msg = "the message is not a ModelInferRequest: a number in it is longer than ten bytes"
     raise InvalidRequest(msg)
+
+
+def _read_timeout(message: bytes, at: int) -> tuple[int | None, int]:
+    """Return the number in a parameter that begins as ``TIMEOUT``, and the place behind it.
+
+    None stands for a parameter that is not an int64 in its usual form.
+    """
+    value_at = at + 2 + len(TIMEOUT)
+    end = value_at + 1 + message[value_at]
+    whole = at + 2 + message[at + 1] == end
+    if whole and end > value_at + 1 and message[value_at + 1] == INT64_VALUE:
+        number, number_end = _read_varint(message, value_at + 2)
+        if number_end == end:
+            number &= MAX_UINT64
+            return (number - MAX_UINT64 - 1 if number >> 63 else number), end
+    return None, _skip(message, at)
 
 
 def _skip(message: bytes, at: int) -> int:

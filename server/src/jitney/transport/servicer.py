@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
@@ -12,7 +13,9 @@ import grpc
 from jitney.errors import InvalidRequest, JitneyError, ModelNotFound, NotSupported
 from jitney.repository.handle import VersionState
 from jitney.transport import describe
+from jitney.transport.snapshot import snapshot
 from jitney.transport.status import abort, code_of
+from jitney.transport.tenant import nobody
 from jitney_client.protocol import inference as pb
 from jitney_client.protocol import jitney_v1 as own
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from jitney.telemetry.metrics import Metrics
     from jitney.transport.codec import Codec
     from jitney.transport.status import Context
+    from jitney.transport.tenant import TenantReader
     from jitney.types import Request
 
     Handler = Callable[[object, Context], Awaitable[object]]
@@ -63,6 +67,7 @@ class InferenceServicer:
         overview: Overview,
         clock: Clock,
         metrics: Metrics,
+        tenant_of: TenantReader = nobody,
     ) -> None:
         self._identity = identity
         self._engine = engine
@@ -71,6 +76,7 @@ class InferenceServicer:
         self._overview = overview
         self._clock = clock
         self._metrics = metrics
+        self._tenant_of = tenant_of
 
     # -- inference ------------------------------------------------------------------------------
 
@@ -80,10 +86,10 @@ class InferenceServicer:
         code = "OK"
         try:
             remaining = context.time_remaining()
-            deadline = None
+            deadline = math.inf
             if remaining is not None and remaining < FOREVER:
                 deadline = self._clock.now() + remaining
-            request = self._codec.decode(message, deadline)
+            request = self._codec.decode(message, deadline, self._tenant_of(context))
             return await self._engine.infer(request)  # type: ignore[return-value]  # our codec's reply
         except asyncio.CancelledError:
             code = "CANCELLED"
@@ -175,7 +181,7 @@ class InferenceServicer:
         if name and name not in self._repository.names():
             msg = f"Request for unknown model: '{name}' is not found"
             raise ModelNotFound(msg)
-        status = describe.status(self._overview, self._repository, name)
+        status = snapshot(self._overview, self._repository, name)
         status.version = self._identity.version
         return status
 

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn, Protocol
+import functools
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 
 from jitney import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["CODES", "Context", "abort", "code_of"]
 
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 """Clients with a retry policy wait this long, or not at all if it is negative (gRFC A6)."""
 REASON: Final = "jitney-reason"
+DETAILS: Final = "grpc-status-details-bin"
+"""A ``google.rpc.Status``: the standard form of what the two keys above say."""
+DOMAIN: Final = "jitney"
 
-MAX_TEXT: Final = 4096
+SOON: Final = 0.2
+"""Seconds to wait for what passes by itself: a load, a new worker."""
+LONGEST_PUSHBACK: Final = 60_000
+
+MAX_TEXT: Final = 3072
 """Bytes of a text on the wire. Texts quote what callers sent; past 8 KiB of metadata gRPC's clients
-drop the whole status, and show an error of their own that names neither the input nor the model."""
+drop the whole status, and show an error of their own that names neither the input nor the model.
+The text travels twice: as the status' own, and in the details, in base 64."""
 
 CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,6 +45,7 @@ CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
     errors.OutOfDeviceMemory: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.OutputTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.DeadlineTooShort: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
     errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.DeviceFailed: grpc.StatusCode.UNAVAILABLE,
@@ -54,11 +68,14 @@ class Context(Protocol):
     def time_remaining(self) -> float | None:
         """Return the seconds until the call's deadline."""
 
+    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
+        """Return the metadata that came with the call."""
+
     async def abort(
         self,
         code: grpc.StatusCode,
         details: str,
-        trailing_metadata: tuple[tuple[str, str], ...] = (),
+        trailing_metadata: tuple[tuple[str, str | bytes], ...] = (),
     ) -> NoReturn:
         """End the call by raising."""
 
@@ -67,18 +84,53 @@ async def abort(context: Context, error: errors.JitneyError) -> NoReturn:
     """End a call with the status of an error; overload carries the advice when to come back.
 
     Lost and loading workers carry a short wait as well, so that a retrying client does not spend
-    its attempts within the milliseconds that a restart takes.
+    its attempts within the milliseconds that a restart takes. Where there is no advice, the call is
+    not worth repeating, or not here.
     """
-    metadata = [(REASON, error.reason)]
+    code, text = code_of(error), _fitted(str(error))
+    pushback = _pushback(error)
+    status = status_pb2.Status(code=code.value[0], message=text).SerializeToString()
+    metadata: list[tuple[str, str | bytes]] = [
+        (REASON, error.reason),
+        (DETAILS, status + _details(error.reason, pushback)),
+    ]
+    if pushback is not None:
+        metadata.append((PUSHBACK, str(pushback)))
+    await context.abort(code, text, tuple(metadata))
+
+
+def _pushback(error: errors.JitneyError) -> int | None:
+    """Return after how many milliseconds the call may be repeated, None for no advice."""
     if isinstance(error, errors.Overloaded):
-        metadata.append((PUSHBACK, str(round(error.retry_after * 1000))))
+        seconds = error.retry_after
     elif isinstance(error, errors.ModelNotReady | errors.WorkerLost):
-        metadata.append((PUSHBACK, "200"))
-    await context.abort(code_of(error), _fitted(str(error)), tuple(metadata))
+        seconds = SOON
+    else:
+        return None
+    return max(1, round(min(seconds * 1000, LONGEST_PUSHBACK)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _details(reason: str, pushback: int | None) -> bytes:
+    """Return the serialised field ``details`` of a ``google.rpc.Status``.
+
+    Serialised messages that follow each other are one message, so the rest of the status may stand
+    before it. Under overload thousands of calls a second end with the same few.
+    """
+    status = status_pb2.Status()
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+    if pushback is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(pushback)
+        status.details.add().Pack(retry)
+    details: bytes = status.SerializeToString()
+    return details
 
 
 def _fitted(text: str) -> str:
     """Cut a text to ``MAX_TEXT`` bytes as gRPC writes it: three for what is not plain ASCII."""
+    if len(text) * 12 <= MAX_TEXT:  # twelve bytes are the most that one character takes
+        return text
     size = 0
     for i, character in enumerate(text):
         plain = " " <= character <= "~" and character != "%"

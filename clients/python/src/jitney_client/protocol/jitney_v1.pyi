@@ -27,6 +27,7 @@ class ServerStatus(Message):
     models: Messages[ModelStatus]
     inflight_requests: int
     inflight_bytes: int
+    scheduler: SchedulerStatus
     def __init__(
         self,
         *,
@@ -37,6 +38,27 @@ class ServerStatus(Message):
         models: Iterable[ModelStatus] | None = ...,
         inflight_requests: int | None = ...,
         inflight_bytes: int | None = ...,
+        scheduler: SchedulerStatus | None = ...,
+    ) -> None: ...
+
+class SchedulerStatus(Message):
+    utilisation: float
+    pressure: float
+    tight: bool
+    queued_requests: int
+    queued_rows: int
+    running_batches: int
+    staged_batches: int
+    def __init__(
+        self,
+        *,
+        utilisation: float | None = ...,
+        pressure: float | None = ...,
+        tight: bool | None = ...,
+        queued_requests: int | None = ...,
+        queued_rows: int | None = ...,
+        running_batches: int | None = ...,
+        staged_batches: int | None = ...,
     ) -> None: ...
 
 class DeviceStatus(Message):
@@ -71,6 +93,11 @@ class ModelStatus(Message):
     queued_rows: int
     inputs: Messages[TensorStatus]
     outputs: Messages[TensorStatus]
+    mode: str
+    default_slo_seconds: float
+    default_timeout_seconds: float
+    default_priority: int
+    demand: DemandStatus
     def __init__(
         self,
         *,
@@ -85,6 +112,27 @@ class ModelStatus(Message):
         queued_rows: int | None = ...,
         inputs: Iterable[TensorStatus] | None = ...,
         outputs: Iterable[TensorStatus] | None = ...,
+        mode: str | None = ...,
+        default_slo_seconds: float | None = ...,
+        default_timeout_seconds: float | None = ...,
+        default_priority: int | None = ...,
+        demand: DemandStatus | None = ...,
+    ) -> None: ...
+
+class DemandStatus(Message):
+    rows_per_second: float
+    shapes: int
+    slo_seconds: float
+    best_rows: int
+    worth: float
+    def __init__(
+        self,
+        *,
+        rows_per_second: float | None = ...,
+        shapes: int | None = ...,
+        slo_seconds: float | None = ...,
+        best_rows: int | None = ...,
+        worth: float | None = ...,
     ) -> None: ...
 
 class TensorStatus(Message):
@@ -110,6 +158,7 @@ class InstanceStatus(Message):
     golden_samples: int
     golden_max_error: float
     deterministic: bool
+    latency: LatencyStatus
     def __init__(
         self,
         *,
@@ -123,4 +172,43 @@ class InstanceStatus(Message):
         golden_samples: int | None = ...,
         golden_max_error: float | None = ...,
         deterministic: bool | None = ...,
+        latency: LatencyStatus | None = ...,
+    ) -> None: ...
+
+class LatencyStatus(Message):
+    shapes: int
+    batches: int
+    sizes: Messages[SizeStatus]
+    padded: bool
+    alpha_seconds: float
+    beta_seconds: float
+    z: float
+    drift: float
+    def __init__(
+        self,
+        *,
+        shapes: int | None = ...,
+        batches: int | None = ...,
+        sizes: Iterable[SizeStatus] | None = ...,
+        padded: bool | None = ...,
+        alpha_seconds: float | None = ...,
+        beta_seconds: float | None = ...,
+        z: float | None = ...,
+        drift: float | None = ...,
+    ) -> None: ...
+
+class SizeStatus(Message):
+    rows: int
+    mean_seconds: float
+    planned_seconds: float
+    spread: float
+    observations: float
+    def __init__(
+        self,
+        *,
+        rows: int | None = ...,
+        mean_seconds: float | None = ...,
+        planned_seconds: float | None = ...,
+        spread: float | None = ...,
+        observations: float | None = ...,
     ) -> None: ...
