@@ -2,373 +2,363 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from itertools import starmap
 from typing import TYPE_CHECKING
 
-from jitney.errors import Overloaded
-from jitney.scheduling.batch import Batch, BatchKey, Entry, Reason, State
-from jitney.scheduling.policy import LONGEST_REST, Policy
-from jitney.testing import make_entry, make_key
+from contract import (
+    check_batch,
+    check_due,
+    check_idle_devices,
+    check_nobody_hopeless_waits,
+    check_predicted,
+    check_refused,
+    check_retry,
+    check_victims_were_worth_it,
+    note_last_moment,
+)
+from sums import check_nothing_left, check_sums
+from watched_policy import WatchedPolicy
+
+from jitney.errors import DeadlineTooShort, Overloaded
+from jitney.scheduling.batch import NORMAL, Batch, BatchKey, Entry, Reason, State
+from jitney.scheduling.policy import LONGEST_REST, PolicySettings
+from jitney.testing import Ends, make_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Sequence
 
-TICK = 1 / 1024
-"""Seconds; all times are multiples of it, so that shifting them is exact."""
+    from jitney.errors import JitneyError
+    from jitney.latency_profile import LatencyProfile
+    from jitney.scheduling.latency import LatencyModel
+    from jitney.types import ModelRef
 
-Step = tuple[str, int, int, int]
-KINDS = (
-    *("offer",) * 8,
-    *("advance",) * 4,
-    *("complete",) * 4,
-    *("cancel", "cancel", "device_down", "device_up", "model_gone", "model_ready"),
-    *("abandon", "drain"),
-)
+__all__ = ["Device", "Ticket", "World"]
+
+nobody = Ends()
+request = make_request(data=())
+"""What is asked for is nothing to the policy, so all entries share it."""
+
+
+class Ticket(Entry):
+    """An entry with a number, for logs."""
+
+    __slots__ = ("number",)
+
+    number: int
+
+    def __repr__(self) -> str:
+        """Return the number."""
+        return f"#{self.number}"
 
 
 @dataclass
 class Device:
     """What a device should have."""
 
-    models: set[str] = field(default_factory=set)
+    models: set[ModelRef] = field(default_factory=set)
     running: Batch | None = None
     staged: Batch | None = None
+    loading: bool = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it could start something."""
+        return self.running is None and not self.loading
 
 
 class World:
     """A policy under test, its model, and the checks.
 
-    ``step`` applies one event and then takes a turn, as the scheduler does: expire, take until
-    None, ask when to wake. ``log`` has every decision, in terms that do not depend on the time at
-    which the world began.
+    Each method is an event, and checks what the contract says of it; ``turn`` is what the
+    scheduler does after events. ``log`` has every decision, in terms that depend neither on when
+    the world began nor on how long its seconds are.
+
+    ``last`` has when each entry must have started, by the kindest estimate since it came.
+    ``deferred`` are the entries that waited for company at the last turn although a device was
+    idle, ``due`` is when the policy wanted its next one, and ``quiet`` tells that nothing but time
+    has passed since.
     """
 
-    def __init__(self, start: float = 0.0, max_overhead: float = 1.0) -> None:
-        self.policy = Policy(max_overhead)
-        self.start = self.now = start
-        self.keys = [
-            make_key("a", max_rows=4, max_queue_rows=12),
-            make_key("a", dims=(2,), max_rows=4, max_bytes=24, max_queue_rows=12),
-            make_key("b", max_rows=8, max_delay=5 * TICK, max_queue_rows=40),
-            make_key("c", max_rows=1),
-        ]
-        self.entries: list[Entry] = []
-        self.queues: dict[BatchKey, list[Entry]] = {key: [] for key in self.keys}
+    def __init__(self, settings: PolicySettings, start: float, unit: float = 1.0) -> None:
+        self.policy = WatchedPolicy(settings)
+        self.now = start
+        self.unit = unit
+        self.count = self.turned_away = 0
+        self.waiting: dict[Entry, None] = {}
         self.retries: list[Batch] = []
         self.devices: dict[str, Device] = {}
         self.ended: dict[Entry, str] = {}
-        self.draining = False
+        self.deferred: list[Entry] = []
+        self.last: dict[Entry, float] = {}
+        self.due: float | None = None
+        self.draining = self.quiet = False
         self.log: list[tuple[object, ...]] = []
 
-    # -- events ---------------------------------------------------------------------------------
+    # -- entries --------------------------------------------------------------------------------
 
-    def step(self, step: Step) -> None:
-        """Apply an event, take a turn, check everything."""
-        kind, a, b, c = step
-        getattr(self, kind)(a, b, c)
-        self.turn()
-
-    def offer(self, a: int, b: int, c: int) -> None:
-        """Offer an entry of 1 to max_rows rows, with or without a deadline."""
-        key = self.keys[a % len(self.keys)]
-        rows = 1 + b % min(3, key.max_rows)
-        deadline = None if c % 3 == 0 else self.now + (c % 23) * TICK
-        entry = make_entry(
-            key, rows=rows, id=str(len(self.entries)), arrived=self.now, deadline=deadline
+    def offer(
+        self,
+        key: BatchKey,
+        rows: int,
+        *,
+        within: float = math.inf,
+        start_within: float = math.inf,
+        priority: int = NORMAL,
+        tenant: str = "",
+        nbytes: int = 0,
+    ) -> Ticket | None:
+        """Offer an entry; return it if it was taken on."""
+        self.quiet = False
+        entry = Ticket(
+            request,
+            key,
+            rows,
+            nbytes or 4 * rows,
+            self.now,
+            nobody,
+            deadline=self.now + within,
+            start_by=self.now + start_within,
+            priority=priority,
+            tenant=tenant,
         )
-        waiting = sum(e.rows for k, q in self.queues.items() if k.model == key.model for e in q)
+        entry.number = self.count
+        self.count += 1
+        before = self.rows_of(key.model)
+        least = self.reference(key, rows) + self.policy.margin(key)
+        evicted: Sequence[tuple[Entry, JitneyError]] = ()
+        error: JitneyError | None = None
         try:
-            self.policy.offer(entry)
-        except Overloaded:
-            assert waiting + rows > key.max_queue_rows
-            return
-        assert waiting + rows <= key.max_queue_rows
-        self.entries.append(entry)
-        self.queues[key].append(entry)
+            evicted = self.policy.offer(entry, self.now)
+        except (DeadlineTooShort, Overloaded) as refusal:
+            error = refusal
+        assert (self.now + least > entry.deadline) == isinstance(error, DeadlineTooShort)
+        if error is not None:
+            self.check_turned_away(entry, error, before)
+            return None
+        for victim, why in evicted:
+            assert before + rows > key.max_queue_rows, "evicted for nothing"
+            assert (State.DONE, "TENANT_QUOTA") == (victim.state, why.reason)
+            assert (True, key.model) == (victim in self.waiting, victim.key.model)
+            assert tenant != victim.tenant
+            before -= victim.rows
+            self.end([victim], why.reason)
+        self.waiting[entry] = None
+        note_last_moment(self, entry)
+        assert before + rows == self.rows_of(key.model) <= key.max_queue_rows
+        return entry
 
-    def advance(self, a: int, _b: int, _c: int) -> None:
-        """Let up to 12 ticks pass."""
-        self.now += a % 13 * TICK
+    def check_turned_away(self, entry: Ticket, error: JitneyError, before: int) -> None:
+        """Check that an entry was refused for the reason that is given; nothing else changed."""
+        self.turned_away += 1
+        self.log.append((entry.number, error.reason))
+        assert before == self.rows_of(entry.key.model)
+        if isinstance(error, Overloaded):
+            assert error.retry_after > 0
+            if error.reason == "QUEUE_FULL":
+                assert before + entry.rows > entry.key.max_queue_rows
+            else:
+                assert "PREDICTED_LATE" == error.reason
+                check_predicted(self, entry)
 
-    def cancel(self, a: int, _b: int, _c: int) -> None:
-        """Cancel any entry there ever was: waiting, running, or done."""
-        if not self.entries:
-            return
-        entry = self.entries[a % len(self.entries)]
-        queue = self.queues[entry.key]
-        assert (entry in queue) == self.policy.cancel(entry)
+    def cancel(self, entry: Entry) -> None:
+        """Cancel an entry, wherever it is, twice."""
+        self.quiet = False
+        assert (entry in self.waiting) == self.policy.cancel(entry)
         assert State.DONE is entry.state
-        if entry in queue:
-            queue.remove(entry)
+        assert not self.policy.cancel(entry)
+        self.waiting.pop(entry, None)
         if entry not in self.ended:
             self.ended[entry] = "cancelled"
 
-    def complete(self, a: int, b: int, c: int) -> None:
-        """End the running batch of a device: well, with a failure that splits, or with a loss.
-
-        Up to a tick of it was overhead.
-        """
-        busy = [device for device in self.devices.values() if device.running is not None]
-        if not busy:
-            return
-        device = busy[a % len(busy)]
-        batch = device.running
-        assert batch is not None
-        device.running, device.staged = device.staged, None
-        self.policy.completed(batch, c % 9 * TICK / 8)
-        assert self.rest(batch.device) <= batch.formed_at + LONGEST_REST
-        live = [entry for entry in batch.entries if entry.state is State.RUNNING]
-        if b % 3 == 1 and len(live) > 1:
-            middle = len(live) // 2
-            for part in (live[:middle], live[middle:]):
-                rows = sum(entry.rows for entry in part)
-                again = Batch(batch.key, part, rows, Reason.RETRY, "", batch.formed_at)
-                self.retries.append(again)
-                self.policy.retry(again)
-        else:
-            self.end(live, "answered" if b % 3 == 0 else "failed")
-
-    def device_up(self, a: int, _b: int, _c: int) -> None:
-        """Bring up one of two devices, with one model ready on it or two."""
-        name = f"d{a % 2}"
-        if name not in self.devices:
-            self.policy.device_up(name)
-            self.devices[name] = Device()
-            for offset in range(1 + a % 3):
-                self.model_ready(a, a + offset, 0)
-
-    def device_down(self, a: int, _b: int, _c: int) -> None:
-        """Lose a device; its batches fail right after."""
-        name = f"d{a % 2}"
-        device = self.devices.pop(name, None)
-        self.policy.device_down(name)
-        if device is not None:
-            for batch in (device.running, device.staged):
-                if batch is not None:
-                    self.policy.completed(batch)
-                    self.end((e for e in batch.entries if e.state is State.RUNNING), "failed")
-
-    def model_ready(self, a: int, b: int, _c: int) -> None:
-        """Let a device run a model."""
-        key = self.keys[b % len(self.keys)]
-        self.policy.model_ready(f"d{a % 2}", key.model)
-        if f"d{a % 2}" in self.devices:
-            self.devices[f"d{a % 2}"].models.add(key.model.name)
-
-    def model_gone(self, a: int, b: int, _c: int) -> None:
-        """Let a device run a model no more."""
-        key = self.keys[b % len(self.keys)]
-        self.policy.model_gone(f"d{a % 2}", key.model)
-        if f"d{a % 2}" in self.devices:
-            self.devices[f"d{a % 2}"].models.discard(key.model.name)
-
-    def abandon(self, a: int, _b: int, c: int) -> None:
-        """Give up a model; rarely, or nothing would ever be seen to run."""
-        if c % 8:
-            return
-        model = self.keys[a % len(self.keys)].model
-        expected = {e for k, q in self.queues.items() if k.model == model for e in q} | {
-            e
-            for batch in self.retries
-            if batch.key.model == model
-            for e in batch.entries
-            if e.state is State.RUNNING
-        }
+    def abandon(self, model: ModelRef) -> None:
+        """Give up a model that will never be seen to run."""
+        self.quiet = False
+        expected = {entry for entry in self.waiting if entry.key.model == model}
+        expected |= {entry for entry in self.live_retries() if entry.key.model == model}
         abandoned = self.policy.abandon(model)
         assert (len(expected), expected) == (len(abandoned), set(abandoned))
+        assert all(entry.state is State.DONE for entry in abandoned)
         self.end(abandoned, "abandoned")
-        for key, queue in self.queues.items():
-            if key.model == model:
-                queue.clear()
         self.retries = [batch for batch in self.retries if batch.key.model != model]
-
-    def drain(self, _a: int, _b: int, c: int) -> None:
-        """Begin to drain; rarely, because there is no way back."""
-        if c % 16 == 0:
-            self.draining = True
-            self.policy.drain()
-
-    # -- the turn and its checks ----------------------------------------------------------------
-
-    def turn(self) -> None:
-        """Expire, take and check, as the scheduler's turn."""
-        due = {e for e in self.waiting() if e.deadline is not None and e.deadline <= self.now}
-        self.check_expired(self.policy.expire(self.now), due)
-        while True:
-            before = {key: list(queue) for key, queue in self.queues.items()}
-            batch = self.policy.take(self.now)
-            if batch is None:
-                break
-            self.check_batch(batch, before)
-        self.check_nothing_left_that_could_leave()
-        self.check_due()
-        self.check_sums()
 
     def end(self, entries: Iterable[Entry], how: str) -> None:
         """Note the end of entries, which must be their first."""
         for entry in entries:
             assert entry not in self.ended
+            self.waiting.pop(entry, None)
             self.ended[entry] = how
             entry.state = State.DONE
-            self.log.append((entry.request.id, how))
+            self.log.append((repr(entry), how))
 
-    def waiting(self) -> list[Entry]:
-        """All that waits: queued, or in a part of a failed batch."""
-        again = (e for batch in self.retries for e in batch.entries if e.state is State.RUNNING)
-        return [*(entry for queue in self.queues.values() for entry in queue), *again]
+    # -- devices --------------------------------------------------------------------------------
 
-    def check_expired(self, expired: list[Entry], due: set[Entry]) -> None:
-        """Exactly those that wait and whose deadline has come expire."""
-        assert (len(due), due) == (len(expired), set(expired))
-        for entry in expired:
-            assert State.DONE is entry.state
-            if entry in self.queues[entry.key]:
-                self.queues[entry.key].remove(entry)
-        self.end(expired, "expired")
+    def device_up(self, name: str) -> None:
+        """Bring a device up, without models."""
+        self.quiet = False
+        self.devices[name] = Device()
+        self.policy.device_up(name)
 
-    def check_batch(self, batch: Batch, before: dict[BatchKey, list[Entry]]) -> None:
-        """Check that a batch is what the contract says; note where it went."""
-        key, device = batch.key, self.devices[batch.device]
-        self.log.append(
-            (batch.reason, batch.device, batch.rows, *(e.request.id for e in batch.entries))
-        )
-        assert key.model.name in device.models
-        assert batch.entries
-        assert batch.formed_at == self.now
-        assert sum(e.rows for e in batch.entries) == batch.rows <= key.max_rows
-        assert sum(e.nbytes for e in batch.entries) == batch.nbytes <= key.max_bytes
-        for entry in batch.entries:
-            assert key is entry.key
-            assert State.RUNNING is entry.state
-            assert entry not in self.ended
-            assert entry.deadline is None or entry.deadline > self.now
-        staged = device.running is not None
-        assert staged == batch.staged
-        if batch.reason is Reason.RETRY:
-            assert not staged
-            self.retries.remove(batch)
-            device.running = batch
+    def device_down(self, name: str) -> None:
+        """Lose a device: what it ran is lost, what it was to run next waits again."""
+        self.quiet = False
+        device = self.devices.pop(name)
+        self.policy.device_down(name)
+        if device.running is not None:
+            assert not self.policy.requeue(device.running, self.now)
+            self.policy.completed(device.running, self.now)
+            self.end(live(device.running), "lost")
+        if device.staged is not None:
+            again = live(device.staged)
+            assert self.policy.requeue(device.staged, self.now)
+            assert not self.policy.requeue(device.staged, self.now)
+            assert all(entry.state is State.QUEUED for entry in again)
+            for entry in again:
+                self.waiting[entry] = None
+                note_last_moment(self, entry)
+
+    def device_loading(self, name: str) -> None:
+        """Let a device begin to load something, or end it: meanwhile it starts nothing."""
+        self.quiet = False
+        device = self.devices[name]
+        device.loading = not device.loading
+        self.policy.device_loading(name, loading=device.loading)
+
+    def model_ready(self, name: str, model: ModelRef, profile: LatencyProfile | None) -> None:
+        """Let a device run a model."""
+        self.quiet = False
+        self.devices[name].models.add(model)
+        self.policy.model_ready(name, model, profile)
+
+    def model_gone(self, name: str, model: ModelRef) -> None:
+        """Forbid it."""
+        self.quiet = False
+        self.devices[name].models.discard(model)
+        self.policy.model_gone(name, model)
+
+    def complete(self, name: str, seconds: float, overhead: float, replies: float) -> None:
+        """End what a device runs, well."""
+        batch = self._completed(name, seconds, overhead)
+        self.end(live(batch), "answered")
+        if replies:
+            self.policy.replied(batch, replies)
+
+    def fail(self, name: str, *, split: bool = False) -> None:
+        """End what a device runs with an error; if that is one member's doing, halves run again."""
+        members = live(batch := self._completed(name, None, 0.0))
+        if not split or len(members) < 2:
+            self.end(members, "failed")
             return
-        queue = self.queues[key]
-        assert queue[: len(batch.entries)] == batch.entries
-        del queue[: len(batch.entries)]
-        full = self.is_full(key, before[key])
-        due = self.due(before, device)
-        assert key in due
-        assert min(q[0].arrived for q in due.values()) == batch.entries[0].arrived
-        if staged:
-            assert full
-            assert device.staged is None
+        middle = len(members) // 2
+        for part in (members[:middle], members[middle:]):
+            rows = sum(entry.rows for entry in part)
+            again = Batch(batch.key, part, rows, Reason.RETRY, "", batch.formed_at)
+            self.retries.append(again)
+            self.policy.retry(again)
+
+    def refuse_staged(self, name: str) -> None:
+        """End what is staged before what runs: it could not be sent."""
+        self.quiet = False
+        device = self.devices[name]
+        batch, device.staged = device.staged, None
+        assert batch is not None
+        self.policy.completed(batch, self.now)
+        self.end(live(batch), "failed")
+
+    def _completed(self, name: str, seconds: float | None, overhead: float) -> Batch:
+        self.quiet = False
+        device = self.devices[name]
+        batch, device.running, device.staged = device.running, device.staged, None
+        assert batch is not None
+        self.policy.completed(batch, self.now, seconds, overhead)
+        assert self.policy.rests_until(name) <= batch.formed_at + LONGEST_REST * self.unit
+        return batch
+
+    def drain(self) -> None:
+        """Begin to drain."""
+        self.quiet = False
+        self.draining = True
+        self.policy.drain()
+
+    # -- turns ----------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Take a turn and check it; more at the same moment soon have nothing to do."""
+        on_time = self.quiet and self.due is not None and self.now <= self.due
+        decided, victims = self._turn_once(on_time=on_time)
+        for _ in range(2 * len(self.devices) + 1):
+            if not decided:
+                break
+            decided, more = self._turn_once(on_time=False)
+            victims |= more
+        assert not decided, "turns at one moment do not come to an end"
+        check_nobody_hopeless_waits(self)
+        self.deferred = check_idle_devices(self)
+        check_victims_were_worth_it(self, victims)
+        self.due = self.policy.next_due(self.now)
+        check_due(self)
+        check_sums(self)
+        self.quiet = True
+
+    def _turn_once(self, *, on_time: bool) -> tuple[bool, set[Entry]]:
+        """Take a turn; return whether anything was decided, and who was given up."""
+        again = set(self.live_retries())
+        turn = self.policy.turn(self.now)
+        closings = self.policy.pop_closings()
+        victims = {entry for closing in closings for entry in closing.choice.victims}
+        for entry, error in turn.refused:
+            check_refused(self, entry, error, victims=victims, again=again)
+            lost = on_time and entry in self.deferred and entry not in victims
+            assert not lost, "kept waiting for company beside an idle device until it was too late"
+            self.end([entry], error.reason)
+        assert not victims - self.ended.keys()
+        coming = iter(closings)
+        for batch in turn.batches:
+            if batch.reason is Reason.RETRY:
+                check_retry(self, batch)
+                self.retries.remove(batch)
+            else:
+                check_batch(self, batch, next(coming))
+            self.begin(batch)
+        assert next(coming, None) is None
+        return bool(turn.batches or turn.refused), victims
+
+    def begin(self, batch: Batch) -> None:
+        """Note where a batch is."""
+        device = self.devices[batch.device]
+        if batch.staged:
             device.staged = batch
         else:
             device.running = batch
-            assert not self.rests(batch.device) or any(starmap(self.is_full, due.items()))
-        if full:
-            expected = Reason.FULL
-        elif self.draining:
-            expected = Reason.DRAIN
-        else:
-            expected = Reason.DELAY if key.max_delay else Reason.IDLE
-        assert expected is batch.reason
-        # Only a queue that fits into one batch as a whole leaves as a batch that is not full.
-        assert full or not queue
-
-    def is_full(self, key: BatchKey, queue: list[Entry]) -> bool:
-        """Whether a queue has a batch to which nothing could be added."""
-        return (
-            sum(e.rows for e in queue) >= key.max_rows
-            or sum(e.nbytes for e in queue) >= key.max_bytes
+        for entry in batch.entries:
+            self.waiting.pop(entry, None)
+        self.log.append(
+            (batch.reason.value, batch.device, batch.rows, batch.staged, *batch.entries)
         )
-
-    def rest(self, device: str) -> float:
-        """Return until when a device wants full batches only; the rule itself has its own tests."""
-        return self.policy._devices[device].rests_until
-
-    def rests(self, device: str) -> bool:
-        """Whether a device waits for a full batch."""
-        return not self.draining and self.now < self.rest(device)
-
-    def due(
-        self, queues: Mapping[BatchKey, list[Entry]], device: Device
-    ) -> dict[BatchKey, list[Entry]]:
-        """Return the queues that a device may run and that need wait for no company."""
-        return {
-            key: queue
-            for key, queue in queues.items()
-            if queue
-            and key.model.name in device.models
-            and (
-                self.draining
-                or self.is_full(key, queue)
-                or self.now >= queue[0].arrived + key.max_delay
-            )
-        }
-
-    def check_nothing_left_that_could_leave(self) -> None:
-        """No device is idle and rested beside something due, or unstaged beside a full head."""
-        for name, device in self.devices.items():
-            due = self.due(self.queues, device)
-            if device.running is None:
-                full = any(starmap(self.is_full, due.items()))
-                assert not due or (self.rests(name) and not full)
-                assert not any(
-                    e.state is State.RUNNING
-                    for batch in self.retries
-                    if batch.key.model.name in device.models
-                    for e in batch.entries
-                )
-            elif device.staged is None and due and not self.retries:
-                oldest = min(q[0].arrived for q in due.values())
-                heads = [(k, q) for k, q in due.items() if q[0].arrived == oldest]
-                assert not all(starmap(self.is_full, heads))
-
-    def check_due(self) -> None:
-        """Check that the next moment is the first deadline, delay or rest that anything awaits."""
-        moments = [e.deadline for e in self.waiting() if e.deadline is not None]
-        moments += [
-            max(queue[0].arrived + key.max_delay, self.rest(name))
-            for name, device in self.devices.items()
-            if device.running is None
-            for key, queue in self.queues.items()
-            if queue and key.model.name in device.models
-        ]
-        due = self.policy.next_due(self.now)
-        assert min(moments, default=None) == due
-        assert due is None or due > self.now
-
-    def check_sums(self) -> None:
-        """Entries and rows are conserved, and the figures say so."""
-        statistics = self.policy.statistics()
-        queued = [entry for queue in self.queues.values() for entry in queue]
-        assert len(queued) == statistics.queued_entries
-        assert sum(e.rows for e in queued) == statistics.queued_rows
-        assert sum(map(bool, self.queues.values())) == statistics.queues
-        held = [d.running for d in self.devices.values()] + [
-            d.staged for d in self.devices.values()
-        ]
-        assert sum(d.running is not None for d in self.devices.values()) == statistics.running
-        assert sum(d.staged is not None for d in self.devices.values()) == statistics.staged
-        places = [*self.waiting(), *self.ended]
-        places += [e for b in held if b is not None for e in b.entries if e.state is State.RUNNING]
-        assert len(places) == len(set(places)) == len(self.entries)
-        assert sum(self.policy.queued_rows().values()) == statistics.queued_rows
-        assert {e.key.model for e in self.waiting()} <= self.policy.waiting_models()
 
     def finish(self) -> None:
-        """Drain with all devices and models there, and check that nothing stays."""
-        self.draining = True
-        self.policy.drain()
-        for device in range(2):
-            self.device_up(device, 0, 0)
-            for model in range(len(self.keys)):
-                self.model_ready(device, model, 0)
-        self.turn()
-        while any(device.running for device in self.devices.values()):
-            self.step(("complete", 0, 0, 0))
-        assert set(self.entries) == set(self.ended)
-        assert (0, 0, 0, 0, 0) == tuple(
-            getattr(self.policy.statistics(), name)
-            for name in ("queued_entries", "queued_rows", "queues", "running", "staged")
-        )
-        assert set() == self.policy.waiting_models()
+        """Check that nothing is left after a drain."""
+        check_nothing_left(self)
+
+    # -- figures --------------------------------------------------------------------------------
+
+    def live_retries(self) -> list[Entry]:
+        """Return the members of failed batches that wait to be run again."""
+        return [entry for batch in self.retries for entry in live(batch)]
+
+    def rows_of(self, model: ModelRef) -> int:
+        """Return the rows of a model that wait."""
+        return sum(entry.rows for entry in self.waiting if entry.key.model == model)
+
+    def latency(self, device: str, key: BatchKey) -> LatencyModel:
+        """Return what the policy knows of a device and a key."""
+        return self.policy.latency(device, key)
+
+    def reference(self, key: BatchKey, rows: int) -> float:
+        """Return the planned seconds of rows on what the policy takes for the fastest device."""
+        return self.policy.reference(key).planned(rows)
+
+
+def live(batch: Batch) -> list[Entry]:
+    """Return the members of a batch that somebody waits for."""
+    return [entry for entry in batch.entries if entry.state is State.RUNNING]

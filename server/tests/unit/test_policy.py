@@ -1,57 +1,21 @@
-"""What leaves, when and with whom: plain claims first, then all invariants on random schedules."""
+"""When a batch leaves and with whom, and who is too late: plain claims with exact times."""
 
 from __future__ import annotations
 
-import random
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from policy_model import KINDS, Step, World
+from policies import bring_up, offer, policy_for, refused, simulate, started, take
+from profiles import line
 
-from jitney.errors import Overloaded
-from jitney.scheduling.batch import Batch, BatchKey, Entry, Reason, State
-from jitney.scheduling.policy import LONGEST_REST, Policy
+from jitney.errors import DeadlineTooShort, Overloaded
+from jitney.scheduling.batch import BatchKey, Mode, Reason, State
+from jitney.scheduling.policy import SOON
 from jitney.testing import make_entry, make_key
 
-STEPS = st.tuples(
-    st.sampled_from(KINDS), st.integers(0, 63), st.integers(0, 63), st.integers(0, 63)
-)
+MS = 0.001
+PROFILE = line(1 * MS, 4 * MS)
+"""A batch of n rows takes n + 4 ms."""
 
-
-def policy_for(*keys: BatchKey, devices: int = 1) -> Policy:
-    """Return a policy whose devices d0, d1, … may run the models of all keys."""
-    policy = Policy()
-    for i in range(devices):
-        policy.device_up(f"d{i}")
-        for key in keys:
-            policy.model_ready(f"d{i}", key.model)
-    return policy
-
-
-def offer(
-    policy: Policy, key: BatchKey, rows: int = 1, at: float = 0.0, deadline: float | None = None
-) -> Entry:
-    """Offer an entry and return it."""
-    entry = make_entry(key, rows=rows, arrived=at, deadline=deadline)
-    policy.offer(entry)
-    return entry
-
-
-def take(policy: Policy, now: float = 0.0) -> Batch:
-    """Take a batch that must be there."""
-    batch = policy.take(now)
-    assert batch is not None
-    return batch
-
-
-def part_of(batch: Batch, *entries: Entry) -> Batch:
-    """Return part of a failed batch."""
-    rows = sum(entry.rows for entry in entries)
-    return Batch(batch.key, list(entries), rows, Reason.RETRY, "", batch.formed_at)
-
-
-# -- timing -------------------------------------------------------------------------------------
+# -- when a batch leaves --------------------------------------------------------------------------
 
 
 def test_without_delay_an_entry_leaves_at_once() -> None:
@@ -61,464 +25,359 @@ def test_without_delay_an_entry_leaves_at_once() -> None:
 
     batch = take(policy)
 
-    assert ([first, second], 3, Reason.IDLE, "d0") == (
+    assert ([first, second], 3, 12, Reason.IDLE, "d0", False) == (
         batch.entries,
         batch.rows,
+        batch.nbytes,
         batch.reason,
         batch.device,
+        batch.staged,
     )
-    assert policy.take(0.0) is None
+    assert [] == started(policy)
 
 
 def test_a_delay_ends_at_its_moment_and_not_before() -> None:
     """With a delay of 5 ms nothing leaves at 4.999 ms, and a batch of 3 leaves at 5.000 ms."""
-    policy = policy_for(key := make_key(max_rows=8, max_delay=0.005))
-    for at in (0.0, 0.002, 0.004):
+    policy = policy_for(key := make_key(max_rows=8, max_delay=5 * MS))
+    for at in (0.0, 2 * MS, 4 * MS):
         offer(policy, key, at=at)
 
-    assert policy.take(0.004999) is None
-    assert policy.next_due(0.004999) == 0.005
-    batch = take(policy, 0.005)
+    assert [] == started(policy, 4.999 * MS)
+    assert 5 * MS == policy.next_due(4.999 * MS)
+    batch = take(policy, 5 * MS)
     assert (3, Reason.DELAY) == (batch.rows, batch.reason)
 
 
 def test_a_full_batch_does_not_wait_for_its_delay() -> None:
-    """The last row that fits ends the waiting."""
-    policy = policy_for(key := make_key(max_rows=4, max_delay=0.005))
-    offer(policy, key, rows=3)
-    assert policy.take(0.001) is None
+    """The last row that fits ends the waiting, whether or not there are deadlines."""
+    for deadline in (float("inf"), 1.0):
+        policy = policy_for(key := make_key(max_rows=4, max_delay=5 * MS), profile=PROFILE)
+        offer(policy, key, rows=3, deadline=deadline)
+        assert [] == started(policy, 1 * MS)
 
-    offer(policy, key, rows=1, at=0.001)
+        offer(policy, key, rows=1, at=1 * MS, deadline=deadline)
 
-    assert Reason.FULL is take(policy, 0.001).reason
+        assert Reason.FULL is take(policy, 1 * MS).reason
+
+
+def test_bytes_limit_a_batch_as_rows_do() -> None:
+    """An entry whose bytes do not fit waits for the next batch; all its bytes make a batch full."""
+    for deadline in (float("inf"), 1.0):
+        policy = policy_for(key := make_key(max_rows=8, max_bytes=12, max_delay=1.0), devices=2)
+        first = [offer(policy, key, rows=n, deadline=deadline) for n in (1, 2)]
+        second = offer(policy, key, rows=3, deadline=deadline)
+
+        batches = started(policy)
+
+        assert [(first, 12, Reason.FULL), ([second], 12, Reason.FULL)] == [
+            (batch.entries, batch.nbytes, batch.reason) for batch in batches
+        ]
+
+
+def test_a_deadline_ends_the_delay() -> None:
+    """An entry that would be late leaves before its delay is over, with time for the wake-up."""
+    policy = policy_for(key := make_key(max_rows=8, max_delay=1.0), profile=PROFILE)
+    offer(policy, key, deadline=0.100)
+    assert [] == started(policy, 0.0)
+
+    due = policy.next_due(0.0)
+
+    assert due is not None
+    assert 0.090 < due < 0.095
+    assert [1] == [batch.rows for batch in started(policy, due)]
+
+
+def test_a_timeout_ends_the_delay() -> None:
+    """A request that must have started within 50 ms is not kept waiting for company until then."""
+    policy = policy_for(key := make_key(max_rows=8, max_delay=1.0), profile=PROFILE)
+    offer(policy, key, start_by=0.050)
+    assert [] == started(policy, 0.0)
+
+    due = policy.next_due(0.0)
+
+    assert due is not None
+    assert 0.045 < due < 0.050
+    assert [1] == [batch.rows for batch in started(policy, due)]
 
 
 def test_draining_ends_the_waiting() -> None:
     """While the server drains, nothing waits for company."""
-    policy = policy_for(key := make_key(max_delay=0.005))
+    policy = policy_for(key := make_key(max_delay=5 * MS))
     offer(policy, key)
-    assert policy.take(0.001) is None
+    assert [] == started(policy, 1 * MS)
 
     policy.drain()
 
-    assert Reason.DRAIN is take(policy, 0.001).reason
-
-
-def test_a_deadline_expires_at_its_moment() -> None:
-    """An entry with a deadline at 10 ms is there at 9.999 ms and gone at 10.000 ms."""
-    policy = policy_for(key := make_key(max_delay=1.0))
-    entry = offer(policy, key, deadline=0.010)
-
-    assert policy.expire(0.009999) == []
-    assert policy.next_due(0.009999) == 0.010
-    assert [entry] == policy.expire(0.010)
-    assert (State.DONE, None) == (entry.state, policy.next_due(0.010))
+    assert Reason.DRAIN is take(policy, 1 * MS).reason
 
 
 def test_nothing_is_due_while_every_device_is_busy() -> None:
     """Only a completion can change anything then, so there is nothing to wake up for."""
-    policy = policy_for(key := make_key(max_rows=2, max_delay=0.005))
+    policy = policy_for(key := make_key(max_rows=2, max_delay=5 * MS))
     offer(policy, key, rows=2)
     take(policy)
-    offer(policy, key, at=0.001)
+    offer(policy, key, at=1 * MS)
 
-    assert policy.next_due(0.001) is None
-    assert policy.take(1.0) is None
-
-
-# -- late binding, staging, order ---------------------------------------------------------------
+    assert [] == started(policy, 1 * MS)
+    assert None is policy.next_due(1 * MS)
+    assert [] == started(policy, 1.0)
 
 
-def test_a_batch_grows_while_the_device_is_busy() -> None:
-    """Five entries that came during a batch leave as one when it ends."""
-    policy = policy_for(key := make_key(max_rows=8))
-    offer(policy, key)
-    running = take(policy)
-    for at in range(5):
-        offer(policy, key, at=at / 1000)
-        assert policy.take(at / 1000) is None
-
-    policy.completed(running)
-
-    assert 5 == take(policy, 0.005).rows
+# -- deadlines ------------------------------------------------------------------------------------
 
 
-def test_only_a_full_batch_is_staged_and_only_one() -> None:
-    """Behind a running batch waits at most one other, and it has no room left."""
-    policy = policy_for(key := make_key(max_rows=4))
-    offer(policy, key)
-    running = take(policy)
-    for _ in range(9):
-        offer(policy, key)
+def test_a_batch_takes_as_many_as_its_earliest_deadline_allows() -> None:
+    """11 ms are 7 rows; the eighth goes when the device is free again."""
+    policy = policy_for(key := make_key(max_rows=8), profile=PROFILE)
+    entries = [offer(policy, key, deadline=11.5 * MS)]
+    entries += [offer(policy, key, deadline=1.0) for _ in range(7)]
 
-    staged = take(policy)
+    batch = take(policy)
 
-    assert (4, Reason.FULL) == (staged.rows, staged.reason)
-    assert policy.take(0.0) is None
-    policy.completed(running)
-    second = take(policy)
-    assert 4 == second.rows
-    policy.completed(staged)
-    assert policy.take(0.0) is None
-    policy.completed(second)
-    assert 1 == take(policy).rows
+    assert (entries[:7], Reason.DEADLINE, pytest.approx(11 * MS)) == (
+        batch.entries,
+        batch.reason,
+        batch.planned,
+    )
+    policy.completed(batch, 11 * MS, 11 * MS)
+    assert entries[7:] == take(policy, 11 * MS).entries
 
 
-def test_the_queue_with_the_oldest_head_goes_first() -> None:
-    """A busy model does not starve a quiet one."""
-    busy, quiet = make_key("busy", max_rows=2), make_key("quiet")
-    policy = policy_for(busy, quiet)
-    offer(policy, busy, rows=2, at=0.0)
-    running = take(policy, 0.0)
-    offer(policy, quiet, at=0.001)
-    offer(policy, busy, rows=1, at=0.002)
+def test_the_earliest_deadline_goes_first_and_equal_ones_by_arrival() -> None:
+    """A later arrival overtakes only with an earlier deadline."""
+    policy = policy_for(key := make_key(max_rows=1), profile=PROFILE)
+    late, first, early, second = (offer(policy, key, deadline=d) for d in (3.0, 2.0, 1.0, 2.0))
 
-    policy.completed(running)
+    batches = started(policy)
+    for i in (1, 2):
+        policy.completed(batches[i - 1], i * 5 * MS, 5 * MS)
+        batches += started(policy, i * 5 * MS)
 
-    assert quiet is take(policy, 0.003).key
-
-
-def test_an_idle_device_is_preferred_to_staging() -> None:
-    """While a device is idle, nothing is staged behind another."""
-    policy = policy_for(key := make_key(max_rows=2), devices=2)
-    for _ in range(3):
-        offer(policy, key, rows=2)
-
-    assert ["d0", "d1", "d0"] == [take(policy).device for _ in range(3)]
-    assert (2, 1) == (policy.statistics().running, policy.statistics().staged)
+    assert [[early], [first], [second], [late]] == [batch.entries for batch in batches]
 
 
-def test_a_device_gets_only_models_that_are_ready_on_it() -> None:
-    """An entry waits until its model is ready somewhere, and again once it is gone."""
-    key = make_key()
-    policy = policy_for()
-    policy.device_up("d0")
-    offer(policy, key)
-    assert policy.take(0.0) is None
+def test_what_is_hopeless_even_alone_is_refused_at_once() -> None:
+    """4.9 ms are too little for a row that takes 5 ms, and the text has both figures."""
+    policy = policy_for(key := make_key(), profile=PROFILE)
 
-    policy.model_ready("d0", key.model)
-    policy.model_gone("d0", key.model)
-    assert policy.take(0.0) is None
-
-    policy.model_ready("d0", key.model)
-    assert 1 == take(policy).rows
-
-
-def test_a_device_that_is_down_gets_nothing() -> None:
-    """After device_down the entries wait, and the models must become ready anew."""
-    policy = policy_for(key := make_key())
-    policy.device_down("d0")
-    policy.model_ready("d0", key.model)
-    offer(policy, key)
-    assert policy.take(0.0) is None
-
-    policy.device_up("d0")
-    assert policy.take(0.0) is None
-    policy.model_ready("d0", key.model)
-
-    assert 1 == take(policy).rows
-
-
-def test_the_end_of_a_batch_of_a_lost_worker_frees_nobody() -> None:
-    """A completion from before a restart does not free the batch that runs now."""
-    policy = policy_for(key := make_key())
-    offer(policy, key)
-    lost = take(policy)
-    policy.device_down("d0")
-    policy.device_up("d0")
-    policy.model_ready("d0", key.model)
-    offer(policy, key)
-    take(policy)
-    offer(policy, key)
-
-    policy.completed(lost)
-
-    assert policy.take(0.0) is None
-    assert 1 == policy.statistics().running
-
-
-# -- rest ---------------------------------------------------------------------------------------
-
-
-def learnt(max_overhead: float, overhead: float, key: BatchKey) -> Policy:
-    """Return a policy that has seen the same overhead many times, at times before 0."""
-    policy = Policy(max_overhead)
-    policy.device_up("d0")
-    policy.model_ready("d0", key.model)
-    for i in range(-200, 0):
-        offer(policy, key, rows=key.max_rows, at=float(i))
-        policy.completed(take(policy, float(i)), overhead)
-    return policy
-
-
-def test_small_batches_start_so_far_apart_that_their_overhead_has_its_share() -> None:
-    """With 0.2 ms of overhead and a share of a quarter, they start 0.8 ms apart, and not before."""
-    key = make_key()
-    policy = learnt(0.25, 0.0002, key)
-    for at in (0.0, 0.0):
-        offer(policy, key, at=at)
-    policy.completed(take(policy, 0.0), 0.0002)
-    offer(policy, key, at=0.0003)
-
-    assert policy.take(0.00079) is None
-    assert 0.0008 == pytest.approx(policy.next_due(0.0003))
-    assert 1 == take(policy, 0.00081).rows
-
-
-def test_a_full_batch_and_a_drain_do_not_rest() -> None:
-    """The rest is for company, so it ends when the batch is full or nobody will come."""
-    key = make_key(max_rows=4)
-    for full in (True, False):
-        policy = learnt(0.25, 0.0002, key)
-        offer(policy, key)
-        offer(policy, key)
-        policy.completed(take(policy), 0.0002)
-        offer(policy, key, at=0.0001)
-        assert policy.take(0.0001) is None
-        if full:
-            offer(policy, key, rows=3, at=0.0002)
-        else:
-            policy.drain()
-
-        assert (Reason.FULL if full else Reason.DRAIN) is take(policy, 0.0002).reason
-
-
-def test_a_caller_who_is_alone_never_waits() -> None:
-    """One request after the other leaves at once, whatever the overhead."""
-    key = make_key(max_rows=4)
-    policy = Policy(0.01)
-    policy.device_up("d0")
-    policy.model_ready("d0", key.model)
-    for i in range(100):
-        offer(policy, key, at=i / 1000)
-        policy.completed(take(policy, i / 1000), 0.0009)
-
-
-def test_the_rest_is_bounded() -> None:
-    """Even an overhead of seconds delays nobody by more than LONGEST_REST."""
-    key = make_key()
-    policy = learnt(0.01, 5.0, key)
-    offer(policy, key)
-    offer(policy, key)
-    policy.completed(take(policy), 5.0)
-    offer(policy, key, at=0.0001)
-
-    assert LONGEST_REST == policy.next_due(0.0001)
-    assert 1 == take(policy, LONGEST_REST).rows
-
-
-def test_a_share_of_1_switches_the_rest_off() -> None:
-    """Without a bound of the overhead nothing waits for company."""
-    key = make_key()
-    policy = learnt(1.0, 0.0002, key)
-    offer(policy, key)
-    offer(policy, key)
-    policy.completed(take(policy), 0.0002)
-    offer(policy, key, at=0.0001)
-
-    assert 1 == take(policy, 0.0001).rows
-
-
-def test_one_late_wake_up_hardly_moves_the_rest() -> None:
-    """A single overhead of a second counts like four usual ones, by an eighth."""
-    key = make_key()
-    policy = learnt(0.5, 0.0002, key)
-    offer(policy, key)
-    offer(policy, key)
-
-    policy.completed(take(policy), 1.0)
-
-    assert policy._overhead == pytest.approx(0.0002 + 0.0006 / 8)
-
-
-def test_a_staged_batch_may_end_before_the_running_one() -> None:
-    """One that could not be sent makes room for the next full batch; the running one goes on."""
-    policy = policy_for(key := make_key(max_rows=2))
-    for _ in range(3):
-        offer(policy, key, rows=2)
-    running, staged = take(policy), take(policy)
-
-    policy.completed(staged)
-    again = take(policy)
-
-    assert (1, 1) == (policy.statistics().running, policy.statistics().staged)
-    policy.completed(running)
-    policy.completed(again)
-    assert (0, 0) == (policy.statistics().running, policy.statistics().staged)
-
-
-# -- limits, cancelling, retries ----------------------------------------------------------------
-
-
-def test_the_queue_limit_counts_rows_of_a_model_over_all_shapes() -> None:
-    """The row that exceeds max_queue_rows is refused, and the text has both numbers."""
-    one, two = (make_key("m", dims=(n,), max_queue_rows=4) for n in (1, 2))
-    policy = Policy()
-    offer(policy, one, rows=3)
-
-    with pytest.raises(Overloaded) as caught:
-        offer(policy, two, rows=2)
-    offer(policy, two, rows=1)
+    with pytest.raises(DeadlineTooShort) as caught:
+        offer(policy, key, at=1.0, deadline=1.0 + 4.9 * MS)
+    offer(policy, key, at=1.0, deadline=1.0 + 5.1 * MS)
 
     assert (
-        "Exceeds maximum queue size: 3 rows of model 'm' are waiting, the limit is 4",
-        "QUEUE_FULL",
-    ) == (str(caught.value), caught.value.reason)
-    assert {one.model: 4} == policy.queued_rows()
+        "Deadline Exceeded: 4.9 ms are left for the request, and model 'echo' takes about 5.0 ms "
+        "for it alone"
+    ) == str(caught.value)
 
 
-def test_cancelling_frees_the_room_and_says_where_the_entry_was() -> None:
-    """Cancel is true for a waiting entry, false for a running or finished one, and idempotent."""
-    policy = policy_for(key := make_key(max_queue_rows=4))
-    waiting, other = offer(policy, key, rows=3), offer(policy, key)
+def test_what_waits_is_told_as_soon_as_it_is_hopeless() -> None:
+    """Behind a long batch, an entry for 100 ms of 5 is there at 95 ms and refused just after."""
+    policy = policy_for(key := make_key(max_rows=1), profile=PROFILE)
+    offer(policy, key, deadline=10.0)
+    take(policy)
+    entry = offer(policy, key, deadline=0.100)
+    started(policy)
+    other = offer(policy, key, deadline=0.050)
 
-    assert [True, False] == [policy.cancel(waiting), policy.cancel(waiting)]
-    assert 1 == policy.statistics().queued_rows
-    batch = take(policy)
-    assert [other] == batch.entries
-    assert [False, False] == [policy.cancel(other), policy.cancel(other)]
+    assert [] == started(policy, 0.040)
+    assert pytest.approx(0.045 + SOON) == policy.next_due(0.040)
+    assert [(other, "EXPIRED")] == refused(policy, 0.045 + SOON)
+    assert State.RUNNING is entry.state  # staged, and expected in time
 
 
-def test_parts_of_a_failed_batch_go_before_what_waits() -> None:
-    """Halves of a failed batch run again first, in order, and are not mixed with newcomers."""
-    policy = policy_for(key := make_key(max_rows=2))
-    first, second = offer(policy, key), offer(policy, key)
-    failed = take(policy)
+def test_a_timeout_is_when_a_batch_must_have_started() -> None:
+    """Without a deadline, start_by alone ends the waiting, in the protocol's words."""
+    policy = policy_for(key := make_key(max_rows=2), profile=PROFILE)
     offer(policy, key)
-    policy.completed(failed)
-    policy.retry(part_of(failed, first))
-    policy.retry(part_of(failed, second))
+    take(policy)
+    entry = offer(policy, key, start_by=0.020)
 
-    again = take(policy)
-    policy.completed(again)
-    then = take(policy)
+    assert [] == started(policy, 0.020)
+    [(ended, error)] = policy.turn(0.0200011).refused
 
-    assert [([first], Reason.RETRY), ([second], Reason.RETRY)] == [
-        (b.entries, b.reason) for b in (again, then)
+    assert (entry, "Request timeout expired", "EXPIRED") == (ended, str(error), error.reason)
+
+
+def test_what_stands_before_an_entry_can_make_it_late_already() -> None:
+    """A device is busy for 5 ms; within 30 ms it can begin with 20 rows of 1 ms and then one more.
+
+    Batches' fixed costs are left out of the forecast, so the refusal is certain to be right.
+    """
+    policy = policy_for(key := make_key(max_rows=4), profile=PROFILE)
+    offer(policy, key, deadline=1.0)
+    take(policy)
+    for _ in range(21):
+        offer(policy, key, deadline=30.05 * MS)
+
+    with pytest.raises(Overloaded) as caught:
+        offer(policy, key, deadline=30.05 * MS)
+
+    text = "what waits for model 'echo' already would make this request late"
+    assert ("PREDICTED_LATE", text) == (caught.value.reason, str(caught.value))
+    assert 0 < caught.value.retry_after < 0.1
+
+
+def test_nobody_is_refused_while_a_device_is_idle_and_nothing_waits() -> None:
+    """What fits in time is taken on."""
+    policy = policy_for(key := make_key(max_rows=4), devices=2, profile=PROFILE)
+    offer(policy, key, rows=4, deadline=1.0)
+    take(policy)
+
+    entry = offer(policy, key, rows=4, deadline=8.1 * MS)
+
+    assert [entry] == take(policy).entries
+
+
+def test_what_other_devices_have_to_do_makes_nobody_late() -> None:
+    """A long queue for a model of one device is no reason to refuse what an idle one would run."""
+    busy, idle = make_key("busy", max_rows=1), make_key("idle")
+    policy = policy_for(busy, profile=PROFILE)
+    bring_up(policy, "d1", idle, profile=line(0.0, 0.150))
+    for _ in range(100):
+        offer(policy, busy, deadline=0.200)
+
+    entry = offer(policy, idle, deadline=0.201)
+
+    assert [entry] in [batch.entries for batch in started(policy)]
+
+
+def test_heads_are_given_up_for_a_clearly_larger_batch() -> None:
+    """One that has time for itself alone bars ten others: it is told to come back later."""
+    policy = policy_for(key := make_key(max_rows=16), profile=PROFILE)
+    head = offer(policy, key, deadline=5.5 * MS)
+    others = [offer(policy, key, deadline=20 * MS) for _ in range(10)]
+
+    turn = policy.turn(0.0)
+
+    [(given_up, error)] = turn.refused
+    assert (head, "SHED", State.DONE) == (given_up, error.reason, head.state)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after > 0
+    assert [others] == [batch.entries for batch in turn.batches]
+
+
+def test_nobody_is_given_up_while_another_device_is_idle() -> None:
+    """The head goes alone, and the ten others on the second device, in the same turn."""
+    policy = policy_for(key := make_key(max_rows=16), devices=2, profile=PROFILE)
+    head = offer(policy, key, deadline=5.5 * MS)
+    others = [offer(policy, key, deadline=20 * MS) for _ in range(10)]
+
+    assert [[head], others] == [batch.entries for batch in started(policy)]
+
+
+def test_what_a_slow_device_cannot_do_waits_for_the_fast_one() -> None:
+    """Tight entries are neither started on it nor given up by it, and do not bar others."""
+    key = make_key(max_rows=1)
+    policy = policy_for(key, profile=PROFILE)
+    offer(policy, key, deadline=1.0)
+    take(policy)
+    bring_up(policy, "slow", key, profile=line(0.0, 50 * MS))
+    tight = [offer(policy, key, deadline=20 * MS) for _ in range(2)]
+    patient = offer(policy, key, deadline=1.0)
+
+    batches = {batch.device: batch.entries for batch in started(policy)}
+
+    assert {"d0": [tight[0]], "slow": [patient]} == batches
+    assert State.QUEUED is tight[1].state
+
+
+# -- entries without deadline ---------------------------------------------------------------------
+
+
+def test_entries_without_deadline_ride_along_without_making_anybody_late() -> None:
+    """With 10 ms for one entry there is room for five more rows, and no sixth."""
+    policy = policy_for(key := make_key(max_rows=16), profile=PROFILE)
+    riders = [offer(policy, key) for _ in range(8)]
+    timed = offer(policy, key, deadline=10.5 * MS)
+
+    assert [timed, *riders[:5]] == take(policy).entries
+
+
+def test_entries_without_deadline_take_turns_by_tenant() -> None:
+    """A tenant that sends many does not keep another one's request waiting behind them."""
+    policy = policy_for(key := make_key(max_rows=2), profile=PROFILE)
+    greedy = [offer(policy, key, tenant="greedy") for _ in range(6)]
+    modest = offer(policy, key, tenant="modest")
+
+    assert {greedy[0], modest} == set(started(policy)[0].entries)
+
+
+def test_entries_without_deadline_have_a_twentieth_of_a_busy_device() -> None:
+    """Beside deadlines that never leave the device idle, the reserve is theirs after a second."""
+    urgent, patient = make_key("urgent", max_rows=4), make_key("patient", max_rows=4)
+    policy = policy_for(urgent, patient, profile=PROFILE)
+    background = [make_entry(patient, rows=4) for _ in range(100)]
+    stream = [
+        make_entry(urgent, rows=4, arrived=i * 8 * MS, deadline=i * 8 * MS + 0.100)
+        for i in range(500)
     ]
 
+    answered = simulate(policy, [*background, *stream], seconds=8 * MS, until=4.0)
 
-def test_a_retry_leaves_out_who_was_cancelled() -> None:
-    """A part of which half was cancelled runs with the rest; one of which all were, never."""
-    policy = policy_for(key := make_key())
-    entries = [offer(policy, key) for _ in range(4)]
-    failed = take(policy)
-    policy.completed(failed)
-    policy.retry(part_of(failed, *entries[:2]))
-    policy.retry(part_of(failed, *entries[2:]))
-    for i in (0, 1, 2):
-        policy.cancel(entries[i])
-
-    again = take(policy)
-
-    assert ([entries[3]], 1, 4) == (again.entries, again.rows, again.nbytes)
-    assert set() == policy.waiting_models()
+    served = sum(entry.key is patient for entry in answered)
+    batches = 4.0 / (8 * MS)
+    assert 0.04 * batches <= served <= 0.06 * batches
 
 
-def test_thousands_of_cancelled_retries_are_stepped_over() -> None:
-    """The parts of a large failed batch whose callers all went away do not exhaust the stack."""
-    policy = policy_for(key := make_key(max_rows=5000, max_queue_rows=5000))
-    entries = [offer(policy, key) for _ in range(5000)]
-    failed = take(policy)
-    policy.completed(failed)
-    for entry in entries:
-        policy.retry(part_of(failed, entry))
-        policy.cancel(entry)
-
-    assert policy.take(0.0) is None
+# -- efficiency -----------------------------------------------------------------------------------
 
 
-def test_a_retry_that_nobody_awaits_any_more_expires() -> None:
-    """The deadline of an entry counts between its batch's first run and the second as well."""
-    policy = policy_for(key := make_key())
-    late, other = offer(policy, key, deadline=0.010), offer(policy, key)
-    failed = take(policy)
-    policy.model_gone("d0", key.model)
-    policy.completed(failed)
-    policy.retry(part_of(failed, late, other))
-
-    assert policy.next_due(0.0) == 0.010
-    assert [late] == policy.expire(0.010)
-    policy.model_ready("d0", key.model)
-    assert [other] == take(policy, 0.010).entries
+def efficient(max_rows: int = 8) -> BatchKey:
+    """Return a key whose batches are deferred."""
+    return make_key(max_rows=max_rows, mode=Mode.EFFICIENCY)
 
 
-def test_abandoning_a_model_returns_what_waits_and_leaves_other_models() -> None:
-    """Queued entries and parts of failed batches of the model are given back, once."""
-    mine, other = make_key("mine"), make_key("other")
-    policy = policy_for(mine)
-    again = offer(policy, mine)
-    failed = take(policy)
-    policy.completed(failed)
-    policy.retry(part_of(failed, again))
-    queued, kept = offer(policy, mine), offer(policy, other)
+def test_in_efficiency_mode_a_batch_waits_for_its_last_moment() -> None:
+    """Two rows of 6 ms with 100 ms leave a little before a third could not join them any more."""
+    policy = policy_for(key := efficient(), profile=PROFILE)
+    offer(policy, key, deadline=0.100)
+    offer(policy, key, deadline=0.200)
+    assert [] == started(policy)
 
-    assert [queued, again] == policy.abandon(mine.model)
-    assert [] == policy.abandon(mine.model)
-    assert {other.model} == policy.waiting_models()
-    assert (State.DONE, State.DONE, State.QUEUED) == (again.state, queued.state, kept.state)
+    due = policy.next_due(0.0)
+
+    assert due is not None
+    assert 0.090 < due <= 0.093
+    assert [] == started(policy, due - 1e-6)
+    assert (2, Reason.DELAY) == ((batch := take(policy, due)).rows, batch.reason)
 
 
-def test_deadlines_of_entries_that_left_are_forgotten() -> None:
-    """Ten thousand requests with far deadlines that were served leave no list behind."""
-    policy = policy_for(key := make_key())
-    for _ in range(10_000):
-        offer(policy, key, deadline=1e9)
-        policy.completed(take(policy))
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_deferred_entry_survives_a_timer_that_is_late(padded: bool) -> None:  # noqa: FBT001
+    """A wake-up 0.3 ms after its moment still finds the entry in time, whatever the ladder."""
+    policy = policy_for(key := efficient(), profile=line(0.0, 5 * MS, sizes=(8,), padded=padded))
+    entry = offer(policy, key, deadline=0.100)
+    started(policy)
+    due = policy.next_due(0.0)
+    assert due is not None
 
-    assert len(policy._deadlines) <= 66
+    assert [entry] == take(policy, due + 0.3 * MS).entries
+
+
+def test_in_efficiency_mode_a_full_batch_leaves_at_once() -> None:
+    """There is nothing left to wait for."""
+    policy = policy_for(key := efficient(), profile=PROFILE)
+    for _ in range(8):
+        offer(policy, key, deadline=1.0)
+
+    assert (8, Reason.FULL) == ((batch := take(policy)).rows, batch.reason)
+
+
+def test_in_efficiency_mode_entries_without_deadline_wait_as_long_as_a_full_batch_runs() -> None:
+    """Eight rows take 12 ms, so that long is a fair time to wait for them."""
+    policy = policy_for(key := efficient(), profile=PROFILE)
+    offer(policy, key)
+
+    assert [] == started(policy, 11.9 * MS)
+    assert pytest.approx(12 * MS) == policy.next_due(11.9 * MS)
+    assert 1 == take(policy, 12.001 * MS).rows
 
 
 def test_repr_is_a_status_line() -> None:
-    """The repr shows what waits, runs and is staged."""
+    """The repr shows what waits, runs and is staged, and the load."""
     policy = policy_for(key := make_key())
     offer(policy, key)
     take(policy)
     offer(policy, key, rows=2)
 
-    assert "<Policy 1 queued (2 rows) in 1 queues, 1 running, 0 staged>" == repr(policy)
-
-
-# -- random schedules ---------------------------------------------------------------------------
-
-
-def play(steps: list[Step], start: float = 0.0, max_overhead: float = 1.0) -> World:
-    """Play a schedule to its end; every event is checked."""
-    world = World(start, max_overhead)
-    world.step(("device_up", 2, 0, 0))
-    for step in steps:
-        world.step(step)
-    world.finish()
-    return world
-
-
-@settings(max_examples=150)
-@given(st.lists(STEPS, max_size=80), st.sampled_from([0.1, 0.5, 1.0]))
-def test_every_schedule_keeps_the_invariants(steps: list[Step], max_overhead: float) -> None:
-    """Whatever happens in whatever order, the contract of Policy holds after every event."""
-    play(steps, max_overhead=max_overhead)
-
-
-def test_thousands_of_random_schedules_keep_the_invariants() -> None:
-    """The same on 1,000 schedules of 60 events; a failure names its seed."""
-    for seed in range(1000):
-        chance = random.Random(seed)  # noqa: S311  # a schedule, not a secret
-        steps: list[Step] = [
-            (chance.choice(KINDS), chance.randrange(64), chance.randrange(64), chance.randrange(64))
-            for _ in range(60)
-        ]
-        try:
-            play(steps, max_overhead=chance.choice((0.1, 0.5, 1.0)))
-        except AssertionError as error:
-            error.add_note(f"seed {seed}")
-            raise
-
-
-@settings(max_examples=50)
-@given(st.lists(STEPS, max_size=80))
-def test_decisions_depend_on_the_events_alone(steps: list[Step]) -> None:
-    """The same events give the same decisions, also when they happen a million seconds later."""
-    log = play(steps).log
-
-    assert log == play(steps).log
-    assert log == play(steps, start=float(1 << 20)).log
+    assert "<Policy 1 queued (2 rows) in 1 queues, 1 running, 0 staged, load 0.00>" == repr(policy)

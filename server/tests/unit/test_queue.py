@@ -1,161 +1,135 @@
-"""The queue of one key: what leaves together, and what cancelling costs."""
+"""The queue of one key: its two lanes, and the demand it sees."""
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+import random
+from typing import TYPE_CHECKING
 
-from jitney.scheduling.batch import Entry, State
+import pytest
+from profiles import line
+
+from jitney.scheduling.latency import LatencyModel
 from jitney.scheduling.queue import KeyQueue
 from jitney.testing import make_entry, make_key
 
-
-def queue_of(
-    *rows: int, max_rows: int = 8, max_bytes: int = 1 << 20
-) -> tuple[KeyQueue, list[Entry]]:
-    """Return a queue with an entry for each number of rows (4 bytes each), named by position."""
-    queue = KeyQueue(make_key(max_rows=max_rows, max_bytes=max_bytes))
-    entries = [make_entry(queue.key, rows=n, id=str(i)) for i, n in enumerate(rows)]
-    for entry in entries:
-        queue.push(entry)
-    return queue, entries
+if TYPE_CHECKING:
+    from jitney.scheduling.batch import Entry
 
 
-def discard(queue: KeyQueue, entry: Entry) -> None:
-    """Cancel an entry as the policy does."""
-    entry.state = State.DONE
-    queue.discard(entry)
+def empty(*, max_rows: int = 8, max_bytes: int = 1 << 20, now: float = 0.0) -> KeyQueue:
+    """Return a queue of a model that takes 1 ms a row and 4 ms a batch."""
+    key = make_key(max_rows=max_rows, max_bytes=max_bytes)
+    return KeyQueue(key, LatencyModel(line(0.001, 0.004), max_rows, least_spread=0.0), now)
 
 
-def test_take_is_the_longest_prefix_that_fits() -> None:
-    """Entries leave in order until the next one would not fit, even if a later one would."""
-    queue, entries = queue_of(3, 4, 2, 1)
-
-    assert (entries[:2], 7, 28, True) == queue.take()
-    assert (entries[2:], 3, 12, False) == queue.take()
-
-
-def test_a_batch_with_all_its_rows_is_full() -> None:
-    """Having exactly max_rows rows makes a batch full, whether or not anything is left."""
-    queue, entries = queue_of(4, 4)
-
-    assert (entries, 8, 32, True) == queue.take()
+def add(queue: KeyQueue, rows: int = 1, *, arrived: float = 0.0, deadline: float) -> Entry:
+    """Let an entry wait as the policy does."""
+    entry = make_entry(queue.key, rows=rows, arrived=arrived, deadline=deadline)
+    entry.position = min(deadline, arrived)  # anything does
+    lane = queue.timed if entry.is_timed else queue.background
+    lane.push(entry)
+    return entry
 
 
-def test_a_batch_with_all_its_bytes_is_full() -> None:
-    """Having exactly max_bytes bytes makes a batch full, as is_full() said."""
-    queue, entries = queue_of(2, 2, max_bytes=16)
-
-    assert queue.is_full()
-    assert (entries, 4, 16, True) == queue.take()
-
-
-def test_bytes_limit_a_batch_as_rows_do() -> None:
-    """An entry whose bytes do not fit waits for the next batch."""
-    queue, entries = queue_of(1, 2, 1, max_bytes=12)
-
-    assert (entries[:2], 3, 12, True) == queue.take()
-    assert (entries[2:], 1, 4, False) == queue.take()
+def arrivals(queue: KeyQueue, *slacks: float, every: float, rows: int = 1) -> None:
+    """Let timed entries arrive, with so much time left to each."""
+    for i, slack in enumerate(slacks):
+        now = i * every
+        entry = make_entry(queue.key, rows=rows, arrived=now, deadline=now + slack)
+        entry.position = entry.deadline
+        queue.note_arrival(entry, now)
 
 
-def test_the_first_entry_leaves_even_if_it_alone_is_too_large() -> None:
-    """An oversized head would block its queue for ever, so it leaves alone."""
-    queue, entries = queue_of(9, 1)
+def test_the_last_moment_leaves_the_time_of_the_entry_alone() -> None:
+    """Of a deadline of 100 ms, two rows take 6 ms and their reply 1; a timeout counts as it is."""
+    queue = empty()
+    within = [make_entry(queue.key, rows=2, deadline=0.1, start_by=s) for s in (0.05, 0.5)]
 
-    assert (entries[:1], 9, 36, True) == queue.take()
-
-
-def test_taking_marks_running() -> None:
-    """What was taken is RUNNING, what stays is QUEUED."""
-    queue, entries = queue_of(8, 1)
-
-    queue.take()
-
-    assert [State.RUNNING, State.QUEUED] == [entry.state for entry in entries]
+    assert [0.05, pytest.approx(0.093, rel=1e-3)] == [queue.last_moment(e, 0.001) for e in within]
 
 
-def test_discarded_entries_are_neither_counted_nor_taken() -> None:
-    """rows, nbytes, len and head know live entries only."""
-    queue, entries = queue_of(1, 2, 3)
+def test_sums_are_those_of_both_lanes() -> None:
+    """Entries, rows and bytes (4 a row) count wherever they wait."""
+    queue = empty()
+    add(queue, 2, deadline=1.0)
+    add(queue, 3, deadline=float("inf"))
 
-    discard(queue, entries[0])
-    discard(queue, entries[2])
-
-    assert (1, 2, 8) == (len(queue), queue.rows, queue.nbytes)
-    assert entries[1] is queue.head()
-    assert ([entries[1]], 2, 8, False) == queue.take()
-    assert (0, 0, 0, None) == (len(queue), queue.rows, queue.nbytes, queue.head())
+    assert (2, 5, 20) == (len(queue), queue.rows, queue.nbytes)
 
 
-def test_an_empty_queue_gives_an_empty_batch() -> None:
-    """Taking from an empty queue takes nothing and is not full."""
-    queue, _ = queue_of()
+def test_it_is_full_with_all_its_rows_or_all_its_bytes() -> None:
+    """Eight rows are a batch of eight, and 16 bytes one of 16 bytes; one less is not."""
+    rows, nbytes = empty(max_rows=8), empty(max_bytes=16)
+    add(rows, 7, deadline=1.0)
+    add(nbytes, 3, deadline=1.0)
+    assert [False, False] == [rows.is_full(), nbytes.is_full()]
 
-    assert ([], 0, 0, False) == queue.take()
+    add(rows, 1, deadline=float("inf"))
+    add(nbytes, 1, deadline=float("inf"))
+
+    assert [True, True] == [rows.is_full(), nbytes.is_full()]
 
 
-def test_dead_entries_are_swept_out() -> None:
-    """A thousand cancelled entries behind a live head are not kept."""
-    queue, entries = queue_of(*[1] * 1001)
+def test_the_oldest_is_the_head_of_either_lane() -> None:
+    """Delay counts from the arrival of whoever leaves first."""
+    queue = empty()
+    add(queue, arrived=2.0, deadline=9.0)
+    assert 2.0 == queue.oldest()
 
-    for entry in entries[1:]:
-        discard(queue, entry)
+    add(queue, arrived=1.0, deadline=float("inf"))
 
-    assert len(queue._entries) < 20
-    assert ([entries[0]], 1, 4, False) == queue.take()
+    assert 1.0 == queue.oldest()
+
+
+def test_the_rate_settles_on_what_arrives() -> None:
+    """Three rows every 10 ms are 300 a second, once a few SLOs have passed."""
+    queue = empty()
+
+    arrivals(queue, *[0.1] * 400, every=0.01, rows=3)
+
+    assert pytest.approx(300, rel=0.03) == queue.rate_at(3.99)
+
+
+def test_the_rate_fades_within_a_few_slos() -> None:
+    """Four SLOs after the last arrival it is down to 1/e; one who was never asked has none."""
+    queue = empty()
+    arrivals(queue, *[0.1] * 400, every=0.01)
+
+    assert pytest.approx(queue.rate_at(3.99) / 2.718282) == queue.rate_at(3.99 + 0.4)
+    assert 0.0 == empty().rate_at(5.0)
+
+
+def test_the_slo_is_what_nine_of_ten_have() -> None:
+    """Of slacks spread over 100 to 200 ms, one in ten is below the slo that is found."""
+    queue = empty()
+    chance = random.Random(0)  # noqa: S311  # a history, not a secret
+    slacks = [0.1 + 0.1 * chance.random() for _ in range(4000)]
+
+    arrivals(queue, *slacks, every=0.001)
+
+    assert pytest.approx(0.11, abs=0.01) == queue.slo
+
+
+def test_the_first_slack_is_the_slo() -> None:
+    """Until others come; one who has no time left tells nothing."""
+    queue = empty()
+
+    arrivals(queue, -0.1, 0.0, 0.05, every=0.001)
+
+    assert 0.05 == queue.slo
+
+
+def test_before_anything_is_known_the_best_batch_is_the_largest() -> None:
+    """b* begins at the limit, and a device second is worth nothing that could be priced."""
+    queue = empty(max_rows=8)
+
+    assert (8, 0.0, False) == (queue.best_rows, queue.worth, queue.defers)
 
 
 def test_repr_is_a_status_line() -> None:
     """The repr shows the model, the entries and the rows."""
-    queue, _ = queue_of(1, 2)
+    queue = empty()
+    add(queue, 1, deadline=1.0)
+    add(queue, 2, deadline=1.0)
 
     assert "<KeyQueue echo/1 2 entries, 3 rows>" == repr(queue)
-
-
-@given(
-    st.lists(
-        st.one_of(
-            st.tuples(st.just("push"), st.integers(1, 9)),
-            st.tuples(st.just("discard"), st.integers(0, 50)),
-            st.tuples(st.just("take"), st.just(0)),
-        ),
-        max_size=60,
-    ),
-    st.integers(1, 8),
-    st.integers(4, 64),
-)
-def test_any_history_agrees_with_a_plain_list(
-    steps: list[tuple[str, int]], max_rows: int, max_bytes: int
-) -> None:
-    """Whatever is pushed, cancelled and taken, the queue equals a list of its live entries."""
-    queue = KeyQueue(make_key(max_rows=max_rows, max_bytes=max_bytes))
-    live: list[Entry] = []
-    for step, number in steps:
-        if step == "push":
-            entry = make_entry(queue.key, rows=number)
-            queue.push(entry)
-            live.append(entry)
-        elif step == "discard" and live:
-            discard(queue, live.pop(number % len(live)))
-        elif step == "take":
-            taken, rows, nbytes, full = queue.take()
-            assert live[: len(taken)] == taken
-            del live[: len(taken)]
-            assert (rows, nbytes) == (sum(e.rows for e in taken), sum(e.nbytes for e in taken))
-            if len(taken) > 1:
-                assert rows <= max_rows
-                assert nbytes <= max_bytes
-            if live:
-                left_out = live[0]
-                assert full
-                assert (
-                    rows >= max_rows
-                    or nbytes >= max_bytes
-                    or rows + left_out.rows > max_rows
-                    or nbytes + left_out.nbytes > max_bytes
-                )
-        assert len(live) == len(queue)
-        assert sum(e.rows for e in live) == queue.rows
-        assert sum(e.nbytes for e in live) == queue.nbytes
-        assert (live[0] if live else None) is queue.head()
-        assert len(queue._entries) <= 2 * len(live) + 17

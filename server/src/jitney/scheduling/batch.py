@@ -16,7 +16,22 @@ if TYPE_CHECKING:
 
     Done = Callable[["Entry", object, JitneyError | None], None]
 
-__all__ = ["Batch", "BatchKey", "Entry", "Reason", "State"]
+__all__ = [
+    "NORMAL",
+    "NO_DEADLINE",
+    "PRIORITIES",
+    "Batch",
+    "BatchKey",
+    "Entry",
+    "Mode",
+    "Reason",
+    "State",
+]
+
+NO_DEADLINE: Final = float("inf")
+PRIORITIES: Final = 3
+"""Classes of requests: 0 high, 1 normal, 2 low."""
+NORMAL: Final = 1
 
 
 class Reason(enum.StrEnum):
@@ -24,6 +39,8 @@ class Reason(enum.StrEnum):
 
     FULL = "full"
     """No further row would have fitted, or the next entry would not."""
+    DEADLINE = "deadline"
+    """A further entry would have made the batch too late for the earliest deadline in it."""
     IDLE = "idle"
     """A device was free and nothing said to wait."""
     DELAY = "delay"
@@ -44,6 +61,15 @@ class State(enum.Enum):
     __hash__ = object.__hash__
 
 
+class Mode(enum.StrEnum):
+    """What a model's batches are formed for."""
+
+    LATENCY = "latency"
+    """A free device takes what there is."""
+    EFFICIENCY = "efficiency"
+    """Batches are deferred until they are large, or cannot wait longer: it frees devices."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchKey:
     """What entries must agree on to share a batch: the model version and the shape of a row.
@@ -55,7 +81,8 @@ class BatchKey:
     ``max_rows`` is the batch limit for this key (1 for a model that cannot be batched, and lower
     than the model's own limit where that many rows would not fit into a slot); ``max_bytes`` bounds
     the sum of ``Entry.nbytes``. ``max_delay`` is how long, in seconds, the oldest entry may wait
-    for company while a device is free.
+    for company while a device is free. ``max_queue_rows`` bounds the waiting rows of the model, all
+    its keys together. ``varies`` tells that rows of this model may have other shapes.
     """
 
     model: ModelRef
@@ -66,6 +93,8 @@ class BatchKey:
     max_delay: float = 0.0
     max_queue_rows: int = 1024
     batched: bool = True
+    mode: Mode = Mode.LATENCY
+    varies: bool = False
 
     def __repr__(self) -> str:
         """Return the model and the shapes."""
@@ -78,20 +107,33 @@ class Entry:
 
     ``done(entry, reply, error)`` is called exactly once, with either a reply or an error, unless
     the entry was cancelled: then it is not called at all. ``waiter`` is for whoever submitted it.
-    ``order`` and ``outputs`` are as in ``types.Placed``. ``timing`` is set with the reply.
+
+    ``deadline`` is when the reply must be made, ``start_by`` when its batch must have started (the
+    protocol's ``timeout``), both in monotonic seconds and NO_DEADLINE where nobody asked;
+    ``is_timed`` tells that there is one of them.
+    ``priority`` is its class, 0 to PRIORITIES - 1. ``tenant`` is whose it is, for fairness.
+    ``inputs`` and ``outputs`` are ``Placed.order`` and ``Placed.outputs``. ``timing`` is set with
+    the reply.
+
+    ``position`` is the policy's: where the entry stands in its queue.
     """
 
     __slots__ = (
         "arrived",
         "deadline",
         "done",
+        "inputs",
+        "is_timed",
         "key",
         "nbytes",
-        "order",
         "outputs",
+        "position",
+        "priority",
         "request",
         "rows",
+        "start_by",
         "state",
+        "tenant",
         "timing",
         "waiter",
     )
@@ -103,9 +145,13 @@ class Entry:
         rows: int,
         nbytes: int,
         arrived: float,
-        deadline: float | None,
         done: Done,
-        order: Sequence[int] = (0,),
+        *,
+        deadline: float = NO_DEADLINE,
+        start_by: float = NO_DEADLINE,
+        priority: int = NORMAL,
+        tenant: str = "",
+        inputs: Sequence[int] = (0,),
         outputs: Sequence[int] = (0,),
     ) -> None:
         self.request = request
@@ -113,10 +159,15 @@ class Entry:
         self.rows = rows
         self.nbytes = nbytes
         self.arrived = arrived
-        self.deadline = deadline
         self.done = done
-        self.order = order
+        self.deadline = deadline
+        self.start_by = start_by
+        self.is_timed = deadline != NO_DEADLINE or start_by != NO_DEADLINE
+        self.priority = priority
+        self.tenant = tenant
+        self.inputs = inputs
         self.outputs = outputs
+        self.position = 0.0
         self.state = State.QUEUED
         self.timing: Timing | None = None
         self.waiter: Callable[[object, JitneyError | None], None] | None = None
@@ -126,16 +177,14 @@ class Entry:
         return f"<Entry {self.request.id or '-'} {self.rows} rows {self.state.value}>"
 
 
-NO_DEADLINE: Final = float("inf")
-
-
 @dataclass(slots=True, eq=False)
 class Batch:
     """A closed batch: entries of one key, in order, and where it runs.
 
     ``entries`` may hold some that were cancelled after the batch was closed: their rows are
     computed and nobody is told. ``device`` is the name of the device that runs it; ``staged`` tells
-    that it was given to it behind another one.
+    that it was given to it behind another one. ``planned`` are the seconds that the device is
+    expected to take, 0 where nothing is known.
     """
 
     key: BatchKey
@@ -146,6 +195,7 @@ class Batch:
     formed_at: float
     nbytes: int = 0
     staged: bool = False
+    planned: float = 0.0
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""

@@ -23,7 +23,7 @@ def place(batch: Batch) -> list[tuple[Entry, Placed]]:
     for entry in batch.entries:
         rows = entry.rows
         placed.append(
-            (entry, Placed(entry.request, model, first_row, rows, entry.order, entry.outputs))
+            (entry, Placed(entry.request, model, first_row, rows, entry.inputs, entry.outputs))
         )
         first_row += rows
     return placed

@@ -1,157 +1,206 @@
-"""Which batch leaves next, for which device, and when: the decisions, and nothing else."""
+"""Which batch leaves next, for which device, and when; and who is refused: decisions only."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections import deque
-from dataclasses import dataclass, field
+import operator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from jitney.errors import Overloaded
-from jitney.scheduling.batch import NO_DEADLINE, Batch, Reason, State
-from jitney.scheduling.queue import KeyQueue
+from jitney.scheduling import refusals
+from jitney.scheduling.backlog import CANDIDATES, Backlog
+from jitney.scheduling.batch import NO_DEADLINE, Batch, State
+from jitney.scheduling.chooser import Chooser
+from jitney.scheduling.contract import PolicySettings, PolicyStatistics, Turn
+from jitney.scheduling.demand import demands
+from jitney.scheduling.fairness import Flows, Tenants
+from jitney.scheduling.fleet import Fleet
+from jitney.scheduling.host import HostCost
+from jitney.scheduling.intake import Intake
+from jitney.scheduling.load import Load
+from jitney.scheduling.retries import Retries
 
 if TYPE_CHECKING:
-    from jitney.scheduling.batch import BatchKey, Entry
+    from collections.abc import Sequence
+
+    from jitney.errors import JitneyError
+    from jitney.latency_profile import LatencyProfile
+    from jitney.scheduling.batch import Entry
+    from jitney.scheduling.choice import Choice
+    from jitney.scheduling.demand import Demand
+    from jitney.scheduling.device import DeviceState
+    from jitney.scheduling.latency import LatencyModel
+    from jitney.scheduling.model_latency import ModelLatency
+    from jitney.scheduling.queue import KeyQueue
     from jitney.types import ModelRef
+
+__all__ = ["Policy", "PolicySettings", "PolicyStatistics", "Turn"]
 
 LONGEST_REST: Final = 0.002
 """Seconds between the starts of two batches that the rule of rest may ask for, at most."""
+REPRICE_EVERY: Final = 0.01
+REPRICE_SHARE: Final = 1 / 16
+"""Parts of the shortest SLO after which the price is worked out anew, where that is sooner."""
+REPRICE_LEAST: Final = 0.001
+REPRICE_PER_QUEUE: Final = 2e-4
+"""Seconds; a queue costs about 10 microseconds, and shapes come from the wire: it stays at 5 %."""
+REFER_EVERY: Final = 1.0
+"""Seconds between looking which device is the fastest for what."""
+ALLOWED: Final = 1.25
+"""How much longer than usual, at its time, the batch of an entry may take that must only start by
+some moment."""
+UNKNOWN_ROW: Final = 1e-3
+"""Seconds that a row is thought to take where nothing is known, for turns."""
+SOON: Final = 1e-6
+"""Added to the last moment of an entry: at that very moment it can still be started, and a turn
+then would find nothing to do, again and again."""
 
-__all__ = ["DeviceState", "Policy", "PolicyStatistics"]
-
-
-@dataclass(slots=True)
-class DeviceState:
-    """What the policy knows of a device: what it may run, and what it has been given.
-
-    Until ``rests_until`` it is given nothing unless some queue has a full batch.
-    """
-
-    name: str
-    models: set[ModelRef] = field(default_factory=set)
-    running: Batch | None = None
-    staged: Batch | None = None
-    rests_until: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyStatistics:
-    """What is where, for metrics, status and tests."""
-
-    queued_entries: int
-    queued_rows: int
-    queues: int
-    running: int
-    staged: int
+_free_at = operator.attrgetter("free_at")
 
 
 class Policy:
-    """Groups what is waiting into batches, as late as possible.
+    """Groups what is waiting into batches as late as possible, and refuses what cannot be in time.
 
-    A batch is formed when a device can take it, never before, so load alone makes batches grow;
-    no timer is needed for that. Only a *full* batch is staged behind a running one: a batch that
-    still has room would age there while newcomers could have joined it.
+    *What it promises.* A batch is formed when a device can take it and never before, so load alone
+    makes batches grow; nothing needs tuning. An entry with a deadline is started only if its batch
+    is expected to end before it, and told at once when that cannot be any more. When more is asked
+    for than the devices can do, the most urgent entries are given up in favour of the larger
+    batches behind them, by the price of device time (``plan``, ``load``). Entries without deadline
+    fill what room is left, and are kept a twentieth of the devices for (``choice``).
 
     *Rest.* A batch costs the host a fixed time whatever its rows: two messages, two wake-ups, the
     bookkeeping. When models are small and callers are many, batches that leave at the first chance
     have one or two rows, that cost is all that the host's cores do, and everybody waits longer. So
     batches that are not full start, on each device, so far apart that their fixed cost takes at
     most the share ``max_overhead`` of the host's time. A model that runs longer than that never
-    meets the rule, nor does a caller who is alone: it only applies after a batch that others
-    arrived beside, in the same batch or while it ran. 1 switches it off.
+    meets the rule, nor does a caller who is alone, nor anybody who would be late by it.
 
     The object is pure. It has no clock, lock, thread, await or random number; every method takes
     ``now`` in monotonic seconds, which must not go back. The caller serialises the calls and does
     what they return.
-
-    *Bound.* With a device free and rested, an entry of a key with ``max_delay`` 0 leaves in the
-    same call of ``take`` that follows its offer. With ``max_delay`` d it leaves no later than d
-    after its arrival, or as soon as its batch is full. With all devices busy it leaves when the
-    entries before it in its queue have left and a device is free; queues with the oldest head go
-    first, so no queue waits for ever.
 
     Invariants, checked by the tests on random schedules:
 
     - an entry is in one queue, or in one batch, or done; rows are conserved;
     - a batch has entries of one key, at most ``max_rows`` rows, and at least one entry;
     - a device has at most one running and one staged batch, and what is staged is full;
-    - no cancelled or expired entry is put into a batch;
-    - while a device that may run them is idle and rested, no due entries wait;
-    - within a queue, entries leave in the order in which they came.
+    - no cancelled or expired entry is put into a batch, and none whose batch is expected to end
+      after its deadline;
+    - while a device that may run them is idle and rested, nothing waits that need not be deferred;
+    - in a queue of one class and one tenant nobody is overtaken by a later deadline.
     """
 
-    def __init__(self, max_overhead: float = 1.0) -> None:
-        self._max_overhead = max_overhead
-        self._overhead = 0.0
-        self._devices: dict[str, DeviceState] = {}
-        self._queues: dict[BatchKey, KeyQueue] = {}
-        self._model_rows: dict[ModelRef, int] = {}
-        self._retries: deque[Batch] = deque()
-        self._deadlines: list[tuple[float, int, Entry]] = []
-        self._queued_with_deadline = 0
-        self._sequence = itertools.count()
-        self._draining = False
+    def __init__(self, settings: PolicySettings | None = None) -> None:
+        self._settings = settings = settings or PolicySettings()
+        self._fleet = Fleet(settings.least_spread)
+        self._backlog = Backlog()
+        self._retries = Retries()
+        self._load = Load()
+        self._flows = Flows(settings.tenant_weights)
+        self._tenants = Tenants(settings.tenant_weights)
+        self._host = HostCost()
+        self._chooser = Chooser(self._load, self._tenants, self._host, settings.least_spread)
+        self._intake = Intake(
+            self._backlog, self._fleet, self._load, self._tenants, self._host, self._chooser
+        )
+        self._reprice_at = self._referred_at = float("-inf")
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
         s = self.statistics()
         return (
             f"<Policy {s.queued_entries} queued ({s.queued_rows} rows) in {s.queues} queues, "
-            f"{s.running} running, {s.staged} staged>"
+            f"{s.running} running, {s.staged} staged, load {s.utilisation:.2f}>"
         )
 
     # -- what may run where ---------------------------------------------------------------------
 
     def device_up(self, name: str) -> None:
         """Add a device; it runs nothing until models are ready on it."""
-        self._devices[name] = DeviceState(name)
+        self._fleet.add(name)
 
     def device_down(self, name: str) -> None:
         """Remove a device; its batches are the executor's to fail."""
-        self._devices.pop(name, None)
+        self._fleet.remove(name)
 
-    def model_ready(self, device: str, model: ModelRef) -> None:
-        """Let a device run a model."""
-        if device in self._devices:
-            self._devices[device].models.add(model)
+    def device_loading(self, name: str, *, loading: bool) -> None:
+        """Give a device nothing while it loads a model: a batch would wait for that to end."""
+        self._fleet.set_loading(name, loading=loading)
+
+    def model_ready(
+        self, device: str, model: ModelRef, profile: LatencyProfile | None = None
+    ) -> None:
+        """Let a device run a model.
+
+        :param profile: how long it takes, as far as that was measured.
+        """
+        self._fleet.add_model(device, model, profile)
 
     def model_gone(self, device: str, model: ModelRef) -> None:
         """Give no more batches of a model to a device."""
-        if device in self._devices:
-            self._devices[device].models.discard(model)
+        self._fleet.remove_model(device, model)
 
     def drain(self) -> None:
         """From now on let everything leave as soon as a device is free, waiting for no company."""
-        self._draining = True
+        self._chooser.draining = True
 
     # -- entries --------------------------------------------------------------------------------
 
-    def offer(self, entry: Entry) -> None:
-        """Queue an entry.
+    def offer(self, entry: Entry, now: float) -> Sequence[tuple[Entry, JitneyError]]:
+        """Queue an entry; return those that had to make room for it, mostly none.
 
-        :raises Overloaded: when its model has ``max_queue_rows`` rows waiting already.
+        :raises DeadlineTooShort: when even an idle device would not be done in time.
+        :raises Overloaded: PREDICTED_LATE when those with earlier deadlines will not leave it the
+            time; QUEUE_FULL when its model has ``max_queue_rows`` rows waiting already.
         """
-        key = entry.key
-        rows = self._model_rows.get(key.model, 0)
-        if rows + entry.rows > key.max_queue_rows:
-            msg = (
-                f"Exceeds maximum queue size: {rows} rows of model '{key.model.name}' are waiting, "
-                f"the limit is {key.max_queue_rows}"
-            )
-            raise Overloaded(msg, reason="QUEUE_FULL")
-        queue = self._queues.get(key)
-        if queue is None:
-            queue = self._queues[key] = KeyQueue(key)
-        queue.push(entry)
-        self._model_rows[key.model] = rows + entry.rows
-        if entry.deadline is not None:
-            self._queued_with_deadline += 1
-            heapq.heappush(self._deadlines, (entry.deadline, next(self._sequence), entry))
-            if len(self._deadlines) > 2 * self._queued_with_deadline + 64:
-                self._deadlines = [x for x in self._deadlines if x[2].state is State.QUEUED]
-                heapq.heapify(self._deadlines)
+        queue = self._backlog.queue(entry.key, now, self._fleet)
+        least = queue.latency.planned(entry.rows) + self._margin(queue)
+        if entry.is_timed:
+            self._place(queue, entry)
+            self._intake.check_possible(queue, entry, least, now)
+            self._note_demand(queue, entry, now)
+        if now >= self._reprice_at:
+            self._reprice(now)
+        if entry.is_timed:
+            self._intake.check_backlog(queue, entry, least, now)
+        victims = self._intake.make_room(queue, entry)
+        for victim in victims:
+            self._remove(victim)
+        if not entry.is_timed:
+            seconds = entry.rows * (queue.latency.row_seconds or UNKNOWN_ROW)
+            entry.position = self._flows.tag(entry, seconds)
+        self._backlog.push(queue, entry, self._margin(queue))
+        return [(victim, refusals.overloaded(queue, victim, "TENANT_QUOTA")) for victim in victims]
+
+    def _margin(self, queue: KeyQueue) -> float:
+        """Return the seconds to allow for a lone request, beside the device's."""
+        return self._host.margin(1, queue.slo or NO_DEADLINE)
+
+    def _place(self, queue: KeyQueue, entry: Entry) -> None:
+        """Give a timed entry its position: the latest end of its batch."""
+        entry.position = entry.deadline
+        if entry.start_by != NO_DEADLINE:
+            usual = queue.latency.planned(max(entry.rows, queue.best_rows)) + self._margin(queue)
+            entry.position = min(entry.deadline, entry.start_by + ALLOWED * usual)
+
+    def _note_demand(self, queue: KeyQueue, entry: Entry, now: float) -> None:
+        """Count the demand of an entry that could be served, whether or not it will be.
+
+        What no device could do in time is nobody's demand: counted, it would make the time that
+        requests bring look shorter than any batch, and the server look overloaded.
+        """
+        queue.note_arrival(entry, now)
+        if queue.worth and (entry.tenant or len(self._backlog.queues) > 1):
+            # In a hurry it is served in a small batch, which costs more for each row.
+            room = queue.latency.rows_within((entry.position - now) / self._load.turns)
+            rows = max(1, min(room, queue.best_rows))
+            seconds = entry.rows * queue.latency.planned(rows) / rows
+            self._tenants.note_arrival(entry, seconds, queue.slo, now)
+
+    def _remove(self, entry: Entry) -> None:
+        """Take a waiting entry out for good; its flow is not charged for what is not done."""
+        self._backlog.remove(entry)
+        if not entry.is_timed:
+            self._flows.withdraw(entry)
 
     def cancel(self, entry: Entry) -> bool:
         """Take an entry back; return whether it was still waiting.
@@ -159,221 +208,252 @@ class Policy:
         One that is running stays in its batch, where its rows are computed and nobody is told.
         """
         was_queued = entry.state is State.QUEUED
-        entry.state = State.DONE
         if was_queued:
-            self._forget(entry)
+            self._remove(entry)
+        entry.state = State.DONE
         return was_queued
-
-    def expire(self, now: float) -> list[Entry]:
-        """Remove and return the waiting entries whose deadline has come.
-
-        Those in parts of failed batches count as waiting: nobody wants their second run any more.
-        """
-        expired = []
-        deadlines = self._deadlines
-        while deadlines and (deadlines[0][0] <= now or deadlines[0][2].state is not State.QUEUED):
-            entry = heapq.heappop(deadlines)[2]
-            if entry.state is State.QUEUED:
-                entry.state = State.DONE
-                self._forget(entry)
-                expired.append(entry)
-        for batch in self._retries:
-            for entry in batch.entries:
-                if entry.state is State.RUNNING and _deadline(entry) <= now:
-                    entry.state = State.DONE
-                    expired.append(entry)
-        return expired
 
     def abandon(self, model: ModelRef) -> list[Entry]:
         """Remove and return all waiting entries of a model that no device will run any more."""
-        abandoned = []
-        for queue in [q for q in self._queues.values() if q.key.model == model]:
-            while len(queue):
-                entries, rows, _, _ = queue.take()
-                self._account(queue, entries, rows)
-                abandoned += entries
-        kept = deque(batch for batch in self._retries if batch.key.model != model)
-        for batch in self._retries:
-            if batch.key.model == model:
-                abandoned += [entry for entry in batch.entries if entry.state is State.RUNNING]
-        self._retries = kept
+        abandoned = self._backlog.of_model(model)
         for entry in abandoned:
-            entry.state = State.DONE
+            self._remove(entry)
+        abandoned += self._retries.abandon(model)
         return abandoned
 
-    def _forget(self, entry: Entry) -> None:
-        queue = self._queues[entry.key]
-        queue.discard(entry)
-        self._account(queue, (entry,), entry.rows)
+    # -- turns ----------------------------------------------------------------------------------
 
-    def _account(self, queue: KeyQueue, gone: list[Entry] | tuple[Entry], rows: int) -> None:
-        """Bring the sums up to date after entries left a queue."""
-        model = queue.key.model
-        remaining = self._model_rows[model] - rows
-        if remaining:
-            self._model_rows[model] = remaining
-        else:
-            del self._model_rows[model]
-        for entry in gone:
-            if entry.deadline is not None:
-                self._queued_with_deadline -= 1
-        if not len(queue):
-            del self._queues[queue.key]
+    def turn(self, now: float) -> Turn:
+        """Decide what happens now, and take it as done.
 
-    # -- batches --------------------------------------------------------------------------------
-
-    def take(self, now: float) -> Batch | None:
-        """Form the next batch that can start (or, if full, be staged) now, or return None.
-
-        Call it until it returns None. Three cases, in this order:
-
-        1. an idle device and part of a failed batch that it may run: that first, it has waited;
-        2. an idle device and a queue that is due: of those, the one with the oldest head. While
-           the device rests, only if some queue is full; then there is no sense in resting;
-        3. a device that runs a batch and has none staged, and a full batch of the queue with the
-           oldest head. Staging a younger one because it is full would let a busy model keep the
-           device for ever from one that never fills a batch.
+        In this order: what can no longer be in time is refused; idle devices are given parts of
+        failed batches that wait to be run again, then what the chooser thinks best; devices that
+        run something are given a full batch to go on with.
         """
-        for device in self._devices.values():
-            if device.running is None:
-                if self._retries and (batch := self._take_retry(device, now)) is not None:
-                    device.running = batch
-                    return batch
-                rests = now < device.rests_until and not self._draining
-                if (queue := self._next(device, now, need_full=rests)) is not None:
-                    device.running = self._close(queue, device, now)
-                    return device.running
-        for device in self._devices.values():
-            if device.running is None or device.staged is not None or self._retries:
-                continue
-            queue = self._next(device, now, need_full=True)
-            if queue is not None and queue.is_full():
-                device.staged = self._close(queue, device, now)
-                device.staged.staged = True
-                return device.staged
-        return None
+        turn = Turn([], [])
+        if now >= self._reprice_at:
+            self._reprice(now)
+        self._expire(now, turn)
+        started = True
+        while started and (self._backlog.waiting or self._retries):
+            # What one device took may have been what another one, asked before it, waited for.
+            self._chooser.wakes_at = NO_DEADLINE
+            started = False
+            for device in self._fleet:
+                if device.is_idle and self._start(device, now, turn):
+                    started = True
+        if not self._retries and self._backlog.full:
+            for device in sorted(self._fleet, key=_free_at):
+                if device.running is not None and device.staged is None:
+                    self._stage(device, now, turn)
+        if not self._backlog.waiting:
+            self._chooser.wakes_at = NO_DEADLINE
+        return turn
 
-    def completed(self, batch: Batch, overhead: float = 0.0) -> None:
+    def _expire(self, now: float, turn: Turn) -> None:
+        expiries = self._backlog.expiries
+        for entry in expiries.pop_until(now):
+            if entry.state is not State.QUEUED:
+                continue  # it was put back and so is in the heap twice
+            queue = self._backlog.queue(entry.key, now, self._fleet)
+            last = queue.last_moment(entry, self._margin(queue))
+            if last >= now:
+                # It is estimated to take less time than when this moment was set.
+                expiries.postpone(last, entry)
+                continue
+            self._backlog.remove(entry)
+            turn.refused.append((entry, refusals.expired(entry, now)))
+        self._refuse_late(self._retries.expire(now), turn)
+
+    def _refuse_late(self, entries: Sequence[Entry], turn: Turn) -> None:
+        turn.refused.extend((entry, refusals.late()) for entry in entries)
+
+    def _start(self, device: DeviceState, now: float, turn: Turn) -> bool:
+        """Start what an idle device should run; return whether there was anything."""
+        batch = None
+        if self._retries:
+            batch, late = self._retries.take(device, self._fleet.latency, now)
+            self._refuse_late(late, turn)
+        if batch is None and self._backlog.waiting:
+            candidates = self._backlog.candidates(device)
+            others = self._fleet.others(device, now)
+            elsewhere = self._fleet.idle_models(device)
+            choice = self._chooser.choose(device, candidates, now, others, elsewhere)
+            if choice is None and candidates is not self._backlog.waiting:
+                # None of the most urgent can be helped, and the device is idle: ask others too.
+                more = islice(self._backlog.waiting, 2 * CANDIDATES)
+                choice = self._chooser.choose(device, more, now, others, elsewhere)
+            if choice is not None:
+                batch = self._close(choice, device, now, turn)
+        if batch is None:
+            return False
+        device.start(batch, now)
+        turn.batches.append(batch)
+        return True
+
+    def _stage(self, device: DeviceState, now: float, turn: Turn) -> None:
+        """Give a busy device a full batch to go on with, if there is one."""
+        choice = self._chooser.choose_staged(device, self._backlog.candidates(device), now)
+        if choice is not None:
+            batch = self._close(choice, device, now, turn)
+            batch.staged = True
+            device.stage(batch)
+            turn.batches.append(batch)
+
+    def _close(self, choice: Choice, device: DeviceState, now: float, turn: Turn) -> Batch:
+        queue = choice.queue
+        for victim in choice.victims:
+            victim.state = State.DONE
+            turn.refused.append((victim, refusals.overloaded(queue, victim, "SHED")))
+        if choice.at is not None:
+            end = choice.at + len(choice.victims) + len(choice.timed)
+            queue.timed.remove_range(choice.at, end)
+        else:
+            for entry in (*choice.victims, *choice.timed):
+                queue.timed.remove(entry)
+        if choice.riders:
+            queue.background.remove_range(0, len(choice.riders))
+            self._flows.left(choice.riders)
+        entries = [*choice.timed, *choice.riders]
+        nbytes = 0
+        for entry in entries:
+            entry.state = State.RUNNING
+            nbytes += entry.nbytes
+        if len(self._tenants) > 1 and queue.worth:
+            for entry in choice.timed:
+                self._tenants.charge(entry.tenant, entry.rows / queue.worth)
+        self._backlog.left(queue, choice.victims)
+        self._backlog.left(queue, entries)
+        return Batch(
+            queue.key,
+            entries,
+            choice.rows,
+            choice.reason,
+            device.name,
+            now,
+            nbytes,
+            planned=choice.planned,
+        )
+
+    def completed(
+        self, batch: Batch, now: float, seconds: float | None = None, overhead: float = 0.0
+    ) -> None:
         """Note that a device is done with a batch, however it ended; what it has staged runs.
 
-        :param overhead: seconds from the forming of the batch to now, less those that the worker
-            spent on it; 0 where nobody knows.
+        :param seconds: that the device spent on it, None where it failed.
+        :param overhead: seconds from the forming of the batch to now, less those of the device; 0
+            where nobody knows.
         """
-        device = self._devices.get(batch.device)
+        self._fleet.unbegun.discard(batch)
+        device = self._fleet.get(batch.device)
         if device is None:
             return
-        if device.running is batch:
-            device.running, device.staged = device.staged, None
-        elif device.staged is batch:
-            device.staged = None
-        if overhead > 0 and self._max_overhead < 1:
-            # One late wake-up must not stop the device, so a single value moves it by an eighth
-            # and counts for at most four times what was usual.
-            usual = self._overhead or overhead
-            self._overhead += (min(overhead, 4 * usual) - self._overhead) / 8
-            if len(batch.entries) > 1 or self._queues:
-                spacing = self._overhead * len(self._devices) / self._max_overhead
+        device.end(batch, now)
+        if seconds is not None:
+            latency = self._fleet.latency(device, batch.key)
+            latency.observe(batch.rows, seconds)
+            self._note_outcome(batch, latency, now)
+        if overhead > 0:
+            self._host.note_batch(overhead, now)
+            if self._settings.max_overhead < 1 and (
+                len(batch.entries) > 1 or self._backlog.waiting
+            ):
+                spacing = self._host.batch * len(self._fleet) / self._settings.max_overhead
                 device.rests_until = batch.formed_at + min(spacing, LONGEST_REST)
+
+    def _note_outcome(self, batch: Batch, latency: LatencyModel, now: float) -> None:
+        promised = late = 0
+        for entry in batch.entries:
+            is_late = entry.deadline < now
+            # Of those that are late, the caller's gRPC may have given up by itself.
+            if entry.deadline != NO_DEADLINE and (is_late or entry.state is State.RUNNING):
+                promised += 1
+                late += is_late
+        latency.outcome(promised - late, late)
+        queue = self._backlog.find(batch.key)
+        if queue is not None:
+            queue.evidence_at = now
+
+    def replied(self, batch: Batch, seconds: float) -> None:
+        """Note how long after its end the replies of a batch had left."""
+        self._host.note_replies(seconds, len(batch.entries))
 
     def retry(self, batch: Batch) -> None:
         """Run part of a failed batch again, before anything that waits."""
-        self._retries.append(batch)
+        self._retries.push(batch)
+
+    def requeue(self, batch: Batch, now: float) -> bool:
+        """Put the entries of a batch back that a lost device was to run next; return if it was.
+
+        They were never begun, keep their places, and lose no time.
+        """
+        if batch not in self._fleet.unbegun:
+            return False
+        self._fleet.unbegun.remove(batch)
+        queue = self._backlog.queue(batch.key, now, self._fleet)
+        for entry in batch.entries:
+            if entry.state is State.RUNNING:
+                entry.state = State.QUEUED
+                if not entry.is_timed:
+                    self._flows.back(entry)
+                self._backlog.push(queue, entry, self._margin(queue))
+        return True
 
     def next_due(self, now: float) -> float | None:
-        """Return when ``take`` or ``expire`` will have something to do without a new event.
+        """Return when ``turn`` will have something to do without a new event.
 
-        None means never: only an offer or a completion can change anything.
+        To be asked after a turn. None means never: only an offer or a completion can change
+        anything.
         """
-        deadlines = self._deadlines
-        while deadlines and deadlines[0][2].state is not State.QUEUED:
-            heapq.heappop(deadlines)
-        due = deadlines[0][0] if deadlines else None
-        for batch in self._retries:
-            for entry in batch.entries:
-                leaves = _deadline(entry)
-                if entry.state is State.RUNNING and leaves < (NO_DEADLINE if due is None else due):
-                    due = leaves
-        for device in self._devices.values():
-            if device.running is not None:
-                continue
-            for queue in self._queues.values():
-                head = queue.head()
-                if head is None or queue.key.model not in device.models:
-                    continue
-                leaves = max(head.arrived + queue.key.max_delay, device.rests_until)
-                if leaves > now and (due is None or leaves < due):
-                    due = leaves
-        return due
+        expires = self._backlog.expiries.next()
+        due = NO_DEADLINE if expires is None else max(now, expires) + SOON
+        due = min(due, self._chooser.wakes_at, self._retries.next() + SOON)
+        return None if due == NO_DEADLINE else due
+
+    def _reprice(self, now: float) -> None:
+        slo = min((queue.slo for queue in self._backlog.queues if queue.slo), default=1.0)
+        soon = min(REPRICE_EVERY, max(REPRICE_LEAST, REPRICE_SHARE * slo))
+        self._reprice_at = now + max(soon, REPRICE_PER_QUEUE * len(self._backlog.queues))
+        devices = self._fleet.working
+        self._load.update(self._backlog.queues, devices, now)
+        self._tenants.update(devices, now)
+        if now - self._referred_at >= REFER_EVERY:
+            self._referred_at = now
+            self._fleet.epoch += 1
+        self._backlog.forget_idle()
+
+    # -- figures --------------------------------------------------------------------------------
+
+    def refresh(self, now: float) -> None:
+        """Bring the figures up to date where nothing happens: rates fall by doing nothing."""
+        self._reprice(now)
 
     def statistics(self) -> PolicyStatistics:
-        """Return the current figures."""
+        """Return the current figures; on any thread."""
+        waiting, devices = list(self._backlog.waiting), list(self._fleet)
         return PolicyStatistics(
-            queued_entries=sum(len(queue) for queue in self._queues.values()),
-            queued_rows=sum(self._model_rows.values()),
-            queues=len(self._queues),
-            running=sum(device.running is not None for device in self._devices.values()),
-            staged=sum(device.staged is not None for device in self._devices.values()),
+            queued_entries=sum(map(len, waiting)),
+            queued_rows=sum(self._backlog.rows.values()),
+            queues=len(waiting),
+            running=sum(device.running is not None for device in devices),
+            staged=sum(device.staged is not None for device in devices),
+            utilisation=self._load.utilisation,
+            pressure=self._load.pressure,
+            tight=self._load.tight,
         )
 
     def waiting_models(self) -> set[ModelRef]:
         """Return the models that have entries waiting, parts of failed batches included."""
-        return set(self._model_rows) | {batch.key.model for batch in self._retries}
+        return set(self._backlog.rows) | self._retries.models()
 
     def queued_rows(self) -> dict[ModelRef, int]:
         """Return how many rows of each model are waiting; a copy, safe to read anywhere."""
-        return dict(self._model_rows)
+        return dict(self._backlog.rows)
 
-    def _take_retry(self, device: DeviceState, now: float) -> Batch | None:
-        for batch in list(self._retries):
-            if batch.key.model not in device.models:
-                continue
-            self._retries.remove(batch)
-            batch.entries = [e for e in batch.entries if e.state is State.RUNNING]
-            if not batch.entries:  # all were cancelled meanwhile
-                continue
-            batch.rows = sum(entry.rows for entry in batch.entries)
-            batch.nbytes = sum(entry.nbytes for entry in batch.entries)
-            batch.device = device.name
-            batch.formed_at = now
-            return batch
-        return None
+    def latencies(self) -> list[ModelLatency]:
+        """Return what is known of how long batches take, by device and model; on any thread."""
+        return self._fleet.latencies()
 
-    def _next(self, device: DeviceState, now: float, *, need_full: bool) -> KeyQueue | None:
-        """Return the due queue with the oldest head that a device may run.
-
-        :param need_full: return None unless some such queue is full, not necessarily this one.
-        """
-        best: KeyQueue | None = None
-        best_arrived = 0.0
-        some_full = False
-        models = device.models
-        for queue in self._queues.values():
-            key = queue.key
-            head = queue.head()
-            if head is None or key.model not in models:
-                continue
-            arrived = head.arrived
-            if queue.is_full():
-                some_full = True
-            elif key.max_delay and not self._draining and now < arrived + key.max_delay:
-                continue
-            if best is None or arrived < best_arrived:
-                best, best_arrived = queue, arrived
-        return None if need_full and not some_full else best
-
-    def _close(self, queue: KeyQueue, device: DeviceState, now: float) -> Batch:
-        entries, rows, nbytes, full = queue.take()
-        self._account(queue, entries, rows)
-        if full:
-            reason = Reason.FULL
-        elif self._draining:
-            reason = Reason.DRAIN
-        elif queue.key.max_delay:
-            reason = Reason.DELAY
-        else:
-            reason = Reason.IDLE
-        return Batch(queue.key, entries, rows, reason, device.name, now, nbytes)
-
-
-def _deadline(entry: Entry) -> float:
-    return NO_DEADLINE if entry.deadline is None else entry.deadline
+    def demands(self, now: float) -> dict[ModelRef, Demand]:
+        """Return what is asked for, by model; models that nobody asks for are not there."""
+        return demands(self._backlog.queues, now)

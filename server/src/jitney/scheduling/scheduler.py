@@ -6,13 +6,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from jitney.errors import (
-    DeadlineExpired,
     Draining,
     InferenceFailed,
     JitneyError,
     ModelNotReady,
     OutOfDeviceMemory,
     OutputTooLarge,
+    WorkerLost,
 )
 from jitney.scheduling.batch import Batch, Reason, State
 from jitney.scheduling.placement import place, runs_of_carriers
@@ -21,6 +21,7 @@ from jitney.types import Timing
 if TYPE_CHECKING:
     from jitney.clock import Clock, Timer
     from jitney.execution.executor import Completion, Executor
+    from jitney.latency_profile import LatencyProfile
     from jitney.scheduling.batch import Entry
     from jitney.scheduling.policy import Policy
     from jitney.telemetry.metrics import Metrics
@@ -58,19 +59,21 @@ class Scheduler:
     def submit(self, entry: Entry) -> None:
         """Queue an entry.
 
-        :raises Overloaded: when its model's queue is full; ``done`` is not called then.
+        :raises DeadlineTooShort: when even an idle device would not be done in time.
+        :raises Overloaded: when there is too much work; ``done`` is not called in either case.
         """
-        self._policy.offer(entry)
+        for evicted, error in self._policy.offer(entry, self._clock.now()):
+            self._finish(evicted, None, error)
         if not self._turn_is_due:
             self._turn_is_due = True
             self._clock.call_soon(self._turn)
 
-    def cancel(self, entry: Entry) -> None:
-        """Forget an entry; its ``done`` will not be called. Idempotent, also after its end."""
-        if entry.state is State.DONE:
-            return
-        stage = "queued" if self._policy.cancel(entry) else "running"
-        self._metrics.cancelled(entry.key.model, stage)
+    def cancel(self, entry: Entry) -> str:
+        """Forget an entry; its ``done`` will not be called. Idempotent, also after its end.
+
+        :returns: where it was: ``queued`` or ``running``.
+        """
+        return "queued" if self._policy.cancel(entry) else "running"
 
     def drain(self) -> None:
         """Let everything that waits leave as soon as a device is free."""
@@ -80,12 +83,12 @@ class Scheduler:
     def _turn(self) -> None:
         self._turn_is_due = False
         now = self._clock.now()
-        for entry in self._policy.expire(now):
-            msg = "Deadline Exceeded: the request's deadline passed while it waited in the queue"
-            self._finish(entry, None, DeadlineExpired(msg))
-        while (batch := self._policy.take(now)) is not None:
+        turn = self._policy.turn(now)
+        for batch in turn.batches:
             self._executor.start(batch)
             self._metrics.batch_started(batch)
+        for entry, error in turn.refused:
+            self._finish(entry, None, error)
         self._sleep_until(self._policy.next_due(now))
 
     def _sleep_until(self, due: float | None) -> None:
@@ -110,12 +113,16 @@ class Scheduler:
         worked = completion.copied_out - completion.started
         # A staged batch waited for the one before it; that was no overhead.
         overhead = 0.0 if batch.staged else now - batch.formed_at - worked
-        # Of a batch that failed nobody knows how long the worker was at it.
-        self._policy.completed(batch, overhead if completion.error is None else 0.0)
         if completion.error is None:
+            self._policy.completed(batch, now, worked, overhead)
             self._turn()
             self._answer(batch, completion)
             return
+        if isinstance(completion.error, WorkerLost) and self._policy.requeue(batch, now):
+            self._turn()  # another device may have it
+            return
+        # Of a batch that failed nobody knows how long the worker was at it.
+        self._policy.completed(batch, now)
         self._fail(batch, completion.error)
         self._turn()
 
@@ -127,9 +134,17 @@ class Scheduler:
         """Note that a device is gone."""
         self._policy.device_down(device)
 
-    def model_ready(self, device: str, model: ModelRef) -> None:
-        """Note that a model can run on a device."""
-        self._policy.model_ready(device, model)
+    def device_loading(self, device: str, *, loading: bool) -> None:
+        """Note that a device runs no batches, or runs them again."""
+        self._policy.device_loading(device, loading=loading)
+        if not loading:
+            self._turn()
+
+    def model_ready(
+        self, device: str, model: ModelRef, profile: LatencyProfile | None = None
+    ) -> None:
+        """Note that a model can run on a device, and how long it took there when it was loaded."""
+        self._policy.model_ready(device, model, profile)
         self._turn()
 
     def model_gone(self, device: str, model: ModelRef) -> None:
@@ -157,10 +172,13 @@ class Scheduler:
         assert outputs is not None  # noqa: S101  # no error: the executor's contract
         live = [placed for placed in place(batch) if placed[0].state is State.RUNNING]
         now = self._clock.now()
-        stages, started = completion.stages, completion.started
+        stages, started, ended = completion.stages, completion.started, completion.copied_out
+        awaited = 0
         for entry, _ in live:
             queue = max(0.0, started - entry.arrived)
             entry.timing = Timing(queue, *stages, now - entry.arrived)
+            if entry.deadline >= ended:
+                awaited += entry.rows
         for carrier, members in runs_of_carriers(live):
             try:
                 replies = carrier.reply(
@@ -173,8 +191,13 @@ class Scheduler:
                 continue
             for (entry, _), reply in zip(members, replies, strict=True):
                 self._finish_running(entry, reply, None)
-        # After the callers were woken, so that their replies leave while this is counted.
-        self._clock.call_soon(lambda: self._metrics.batch_done(batch, completion))
+        # After the callers were woken, so that their replies leave before this is counted; and so
+        # it is known how long that takes.
+        self._clock.call_soon(lambda: self._note_done(batch, completion, awaited))
+
+    def _note_done(self, batch: Batch, completion: Completion, awaited: int) -> None:
+        self._policy.replied(batch, self._clock.now() - completion.copied_out)
+        self._metrics.batch_done(batch, completion, awaited)
 
     def _refuse_replies(self, entries: list[Entry], error: Exception) -> None:
         """End entries whose rows were computed and could not be made into replies."""
