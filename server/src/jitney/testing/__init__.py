@@ -20,6 +20,7 @@ from jitney.testing.clock import FakeClock, FakeTimer
 from jitney.testing.echo import EchoCarrier, EchoReply, echo
 from jitney.testing.making import Ends, make_entry, make_key, make_request
 from jitney.testing.puppet import PuppetExecutor
+from jitney.testing.simulation import Simulation, VirtualDevice
 
 __all__ = [
     "EchoCarrier",
@@ -28,6 +29,8 @@ __all__ = [
     "FakeClock",
     "FakeTimer",
     "PuppetExecutor",
+    "Simulation",
+    "VirtualDevice",
     "echo",
     "make_entry",
     "make_key",

@@ -8,7 +8,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from jitney.datatypes import DataType
-from jitney.scheduling.batch import BatchKey, Entry
+from jitney.scheduling.batch import NO_DEADLINE, NORMAL, BatchKey, Entry, Mode
 from jitney.signature import TensorSpec
 from jitney.testing.echo import EchoCarrier
 from jitney.types import ModelRef, Request, RequestHeader, TensorHeader
@@ -65,6 +65,7 @@ def make_key(
     max_delay: float = 0.0,
     max_queue_rows: int = 1024,
     batched: bool = True,
+    mode: Mode = Mode.LATENCY,
 ) -> BatchKey:
     """Return the key of an identity over one FP32 tensor: input ``x``, output ``y``."""
     shape: tuple[int | str, ...] = ("N", *dims) if batched else dims
@@ -77,6 +78,7 @@ def make_key(
         max_delay=max_delay,
         max_queue_rows=max_queue_rows,
         batched=batched,
+        mode=mode,
     )
 
 
@@ -89,7 +91,7 @@ def make_request(
     carrier: Carrier | None = None,
     id: str = "",  # noqa: A002  # the protocol's word
     version: str = "",
-    deadline: float | None = None,
+    deadline: float = NO_DEADLINE,
 ) -> Request:
     """Return a request with one FP32 input ``x`` of ``[rows, *dims]``.
 
@@ -110,7 +112,10 @@ def make_entry(
     rows: int = 1,
     id: str = "",  # noqa: A002  # the protocol's word
     arrived: float = 0.0,
-    deadline: float | None = None,
+    deadline: float = NO_DEADLINE,
+    start_by: float = NO_DEADLINE,
+    priority: int = NORMAL,
+    tenant: str = "",
     done: Done | None = None,
     carrier: Carrier | None = None,
 ) -> Entry:
@@ -121,4 +126,15 @@ def make_entry(
         key.model.name, rows=rows, dims=dims, carrier=carrier, id=id, deadline=deadline
     )
     nbytes = sum(map(len, request.data))
-    return Entry(request, key, rows, nbytes, arrived, deadline, done or Ends())
+    return Entry(
+        request,
+        key,
+        rows,
+        nbytes,
+        arrived,
+        done or Ends(),
+        deadline=deadline,
+        start_by=start_by,
+        priority=priority,
+        tenant=tenant,
+    )
