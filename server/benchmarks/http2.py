@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Http2Connection", "Ledger"]
+__all__ = ["Http2Connection", "Ledger", "data_frame", "frame", "grant"]
 
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 ACK = END_STREAM = 0x1
@@ -84,7 +84,7 @@ class Http2Connection(asyncio.Protocol):
             host, _, port = self._address.rpartition(":")
             await loop.create_connection(lambda: self, host, int(port))
         self._ledger = ledger
-        self._requests = [_data(request) for request in requests]
+        self._requests = [data_frame(request) for request in requests]
         self._idle = loop.create_future()
         for place in places:
             self._send(place % len(requests))
@@ -100,8 +100,8 @@ class Http2Connection(asyncio.Protocol):
         setting = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + LARGEST_WINDOW.to_bytes(4, "big")
         self._transport.write(
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-            + _frame(SETTINGS, 0, 0, setting)
-            + _grant(LARGEST_WINDOW - INITIAL_WINDOW)
+            + frame(SETTINGS, 0, 0, setting)
+            + grant(LARGEST_WINDOW - INITIAL_WINDOW)
         )
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -124,7 +124,7 @@ class Http2Connection(asyncio.Protocol):
         self._buffer = buffer[at:]
         self._received += len(data)
         if self._received >= TOP_UP:
-            self._out.append(_grant(self._received))
+            self._out.append(grant(self._received))
             self._received = 0
         self._flush()
 
@@ -140,7 +140,7 @@ class Http2Connection(asyncio.Protocol):
             for which in waiting:
                 self._send(which)
         elif kind in (SETTINGS, PING) and not flags & ACK:
-            self._out.append(_frame(kind, ACK, 0, payload if kind == PING else b""))
+            self._out.append(frame(kind, ACK, 0, payload if kind == PING else b""))
         elif kind in (RESET, GOAWAY):
             self._fail("the server reset a call" if kind == RESET else "the server goes away")
         if flags & END_STREAM and kind in (DATA, HEADERS):
@@ -174,7 +174,7 @@ class Http2Connection(asyncio.Protocol):
         block = AGAIN if stream > 1 else self._first
         number = stream.to_bytes(4, "big")
         self._out += (
-            _frame(HEADERS, END_HEADERS, stream, block),
+            frame(HEADERS, END_HEADERS, stream, block),
             data[:NUMBER_AT],
             number,
             data[FRAME_HEADER:],
@@ -196,22 +196,24 @@ class Http2Connection(asyncio.Protocol):
             self._idle.set_result(None)
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return a frame: its header, and the payload."""
     head = len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
     return head + payload
 
 
-def _grant(size: int) -> bytes:
-    return _frame(WINDOW_UPDATE, 0, 0, size.to_bytes(4, "big"))
+def grant(size: int) -> bytes:
+    """Return the frame that lets the other side send ``size`` more bytes on the connection."""
+    return frame(WINDOW_UPDATE, 0, 0, size.to_bytes(4, "big"))
 
 
-def _data(message: bytes) -> bytes:
+def data_frame(message: bytes) -> bytes:
     """Return the DATA frame of a message, with the number of the stream still 0."""
     payload = b"\0" + len(message).to_bytes(4, "big") + message
     if len(payload) > LARGEST_FRAME:
         msg = f"a message of {len(message)} bytes does not fit a frame"
         raise ValueError(msg)
-    return _frame(DATA, END_STREAM, 0, payload)
+    return frame(DATA, END_STREAM, 0, payload)
 
 
 def _header_block(path: str, authority: str) -> bytes:

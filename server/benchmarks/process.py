@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["BenchmarkError", "CallerProcess", "EchoProcess", "Round", "ServerProcess"]
+__all__ = [
+    "BenchmarkError",
+    "CallerProcess",
+    "ChildProcess",
+    "EchoProcess",
+    "Round",
+    "ServerProcess",
+]
 
 SERVER_FOLDER: Final = Path(__file__).resolve().parents[1]
 SERVE: Final = "from jitney.cli import main; raise SystemExit(main())"
@@ -46,7 +53,7 @@ class Round(NamedTuple):
     caller_busy: float
 
 
-class _Process:
+class ChildProcess:
     """A child process that lasts as long as a ``with`` block."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
@@ -73,7 +80,11 @@ class _Process:
         """Return the CPU seconds of the process and all below it so far."""
         return tree_seconds(self.pid)
 
-    def _line(self) -> str:
+    def line(self) -> str:
+        """Return the next line that it prints.
+
+        :raises BenchmarkError: when it ended instead.
+        """
         line = self._stdout.readline()
         if not line:
             self._process.wait(STOP_TIMEOUT)
@@ -82,7 +93,13 @@ class _Process:
             raise BenchmarkError(msg)
         return line.rstrip("\n")
 
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        self._stdin.write(line + "\n")
+        self._stdin.flush()
+
     def __enter__(self) -> Self:
+        """Return the process."""
         return self
 
     def __exit__(
@@ -91,6 +108,7 @@ class _Process:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        """Let it end, and kill it where it does not."""
         self._stdin.close()
         try:
             self._end()
@@ -105,13 +123,22 @@ class _Process:
         """Ask the process to end; the end of its standard input is enough for most."""
 
 
-class ServerProcess(_Process):
-    """``jitney serve`` over a repository, on free ports; up when made."""
+class ServerProcess(ChildProcess):
+    """``jitney serve`` over a repository, on free ports; up when made.
 
-    def __init__(self, repository: Path, log: Path, flags: Sequence[str] = ()) -> None:
+    ``program`` is another one that takes its flags and says what it says.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        log: Path,
+        flags: Sequence[str] = (),
+        program: Sequence[str] = ("-c", SERVE, "serve"),
+    ) -> None:
         repositories = ["--model-repository", str(repository), "--exit-on-error"]
         ports = ["--grpc-port", "0", "--metrics-port", "0"]
-        command = ["-c", SERVE, "serve", *repositories, *ports, "--log-level", "warning", *flags]
+        command = [*program, *repositories, *ports, "--log-level", "warning", *flags]
         super().__init__(command, log)
         try:
             banner = self._until_up()
@@ -125,7 +152,7 @@ class ServerProcess(_Process):
 
     def _until_up(self) -> str:
         lines = []
-        while (line := self._line()) != UP:
+        while (line := self.line()) != UP:
             lines.append(line)
         return "\n".join(lines)
 
@@ -134,21 +161,21 @@ class ServerProcess(_Process):
             self._process.send_signal(signal.SIGTERM)
 
 
-class EchoProcess(_Process):
+class EchoProcess(ChildProcess):
     """``benchmarks.echo`` with one reply; up when made."""
 
     def __init__(self, reply: Path, log: Path, loop: str = "uvloop") -> None:
         super().__init__(["-m", "benchmarks.echo", str(reply), "--loop", loop], log)
-        self.address = f"127.0.0.1:{self._line()}"
+        self.address = f"127.0.0.1:{self.line()}"
 
 
-class CallerProcess(_Process):
+class CallerProcess(ChildProcess):
     """``benchmarks.caller``: closed-loop callers that run one round at a time."""
 
     def __init__(self, log: Path, kind: str = "aio") -> None:
         super().__init__(["-m", "benchmarks.caller", "--kind", kind], log)
 
-    def run(self, server: _Process, address: str, workload: Path, **shape: float) -> Round:
+    def run(self, server: ChildProcess, address: str, workload: Path, **shape: float) -> Round:
         """Call ``address`` for a round and return what was seen.
 
         :param server: whose CPU time is counted.
@@ -156,11 +183,8 @@ class CallerProcess(_Process):
         :raises BenchmarkError: when a call failed or was answered wrongly.
         """
         before = server.cpu_seconds()
-        self._stdin.write(
-            json.dumps({"address": address, "workload": str(workload), **shape}) + "\n"
-        )
-        self._stdin.flush()
-        seen: dict[str, Any] = json.loads(self._line())
+        self.tell(json.dumps({"address": address, "workload": str(workload), **shape}))
+        seen: dict[str, Any] = json.loads(self.line())
         spent = server.cpu_seconds() - before
         if seen["wrong"] or seen["failed"] or not seen["requests"]:
             msg = (

@@ -13,11 +13,11 @@ from benchmarks.process import BenchmarkError
 from benchmarks.usage import ThreadUsage, thread_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.stage import Stage
 
-__all__ = ["profile"]
+__all__ = ["profile", "profile_load"]
 
 TOP: Final = 25
 TOP_PLACES: Final = 10
@@ -47,21 +47,34 @@ def profile(stage: Stage, kind: str, *, native: bool) -> str:
 
     seconds = stage.effort.rounds * stage.effort.seconds / 2
     load(1.0)
-    before = thread_usage(server.pid)
-    requests = load(seconds)
-    after = thread_usage(server.pid)
     output = stage.folder / "profile"
-    sampler = _sampler(server.pid, output, seconds, native=native)
+    requests, lines = profile_load(server.pid, load, seconds, output, native=native)
+    rate = requests / seconds
+    head = f"{requests} requests, {rate:,.0f} requests/s, {suite.KINDS[kind]}, 64 concurrent"
+    return "\n".join([head, "", *lines])
+
+
+def profile_load(
+    server: int, load: Callable[[float], int], seconds: float, output: Path, *, native: bool
+) -> tuple[int, list[str]]:
+    """Load a server twice, the second time sampled; return the requests of the first, and tables.
+
+    :param server: the process's id.
+    :param load: calls the server for so many seconds and returns how often.
+    :param output: the file that samples are written to.
+    """
+    before = thread_usage(server)
+    requests = load(seconds)
+    after = thread_usage(server)
+    sampler = _sampler(server, output, seconds, native=native)
     load(seconds)
     _, errors = sampler.communicate(timeout=RECORD_TIMEOUT)
     if sampler.returncode:
         msg = f"py-spy failed: {errors.strip()}"
         raise BenchmarkError(msg)
-    threads = _threads(server.pid, before, after, requests)
-    rate = requests / seconds
-    head = f"{requests} requests, {rate:,.0f} requests/s, {suite.KINDS[kind]}, 64 concurrent"
-    functions = _self_times(output.read_text(), server.pid)
-    return "\n".join([head, "", *map(str, threads), "", *_ranking(functions)])
+    threads = _threads(server, before, after, requests)
+    functions = _self_times(output.read_text(), server)
+    return requests, [*map(str, threads), "", *_ranking(functions)]
 
 
 class _Line:

@@ -279,6 +279,7 @@ class DeviceWorker:
                 serial = next(self._serials)
                 load = self._load = _Load(serial, spec, loaded)
                 document = spec.options.to_json()
+                self._listener.device_loading(self.name, loading=True)
                 link.send(wire.write_note(wire.Kind.LOAD, serial, document), (sealed.fd,))
             await asyncio.wait(
                 (loaded, gone),
@@ -303,6 +304,7 @@ class DeviceWorker:
             result = ModelError(f"its file could not be opened ({error.strerror})")
         finally:
             self._load = None
+            self._listener.device_loading(self.name, loading=False)
             self._flights.restart_watch(self._clock.now())
         if isinstance(result, ModelError):
             self._refuse(spec.ref, result)

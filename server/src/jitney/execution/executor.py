@@ -59,6 +59,9 @@ class Listener(Protocol):
     def device_down(self, device: str) -> None:
         """Note that a device's worker ended and is replaced; its batches end after this."""
 
+    def device_loading(self, device: str, *, loading: bool) -> None:
+        """Note that a device begins or ends to load a model, and runs no batches meanwhile."""
+
     def device_failed(self, device: str, why: str) -> None:
         """Note that a device was given up."""
 

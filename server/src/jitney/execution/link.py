@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerCommand", "WorkerLink", "worker_environment"]
 
+TORCH_WORKER: Final = "jitney.execution.worker"
+"""A name and no import: torch stays out of this process."""
+
 KEPT_VARIABLES: Final = (
     "PATH",
     "HOME",
@@ -68,7 +71,10 @@ def worker_environment(environment: Mapping[str, str], device: str, threads: int
 
 
 class WorkerCommand:
-    """How to start the worker of one device; made once, used at every start."""
+    """How to start the worker of one device; made once, used at every start.
+
+    ``module`` is the program: it takes the arguments that ``worker_loop.run_worker`` reads.
+    """
 
     def __init__(
         self,
@@ -79,8 +85,10 @@ class WorkerCommand:
         slots: int,
         slot_bytes: int,
         poll_microseconds: int = 0,
+        module: str = TORCH_WORKER,
     ) -> None:
         self.device = device
+        self.module = module
         self.environment = worker_environment(environment, device, threads)
         self.threads = threads
         self.slots = slots
@@ -92,7 +100,7 @@ class WorkerCommand:
         return [
             sys.executable,
             "-m",
-            "jitney.execution.worker",
+            self.module,
             f"--device={self.device}",
             f"--threads={self.threads}",
             f"--slots={self.slots}",

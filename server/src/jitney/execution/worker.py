@@ -1,238 +1,54 @@
-"""The worker process: one device, one thread, one batch after the other.
-
-It is started by ``link.WorkerLink`` and knows nothing of gRPC, of the scheduler or of the
-repository. It waits in the kernel for control messages and answers each one. It ends when its
-channel does, and the kernel ends it with its parent.
-"""
+"""The worker process that runs models with torch: ``python -m jitney.execution.worker``."""
 
 from __future__ import annotations
 
-import argparse
-import array
-import ctypes
-import os
-import signal
-import socket
 import sys
-import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from jitney.errors import (
-    InferenceFailed,
-    InputRejected,
-    ModelError,
-    OutOfDeviceMemory,
-    OutputTooLarge,
-)
-from jitney.execution import wire
-from jitney.execution.slots import SlotMemory
-from jitney.load_options import LoadOptions
+from jitney.execution.worker_loop import run_worker
 from jitney.runtime.device import open_device
-from jitney.runtime.faults import DeviceFault
-from jitney.runtime.instance import InputView
 from jitney.runtime.load import load_instance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import mmap
+    from collections.abc import Callable, Sequence
 
+    from jitney.load_options import LoadOptions
     from jitney.runtime.device import Device
     from jitney.runtime.instance import Instance
 
-__all__ = ["main"]
-
-PR_SET_PDEATHSIG: Final = 1
-FDS_SPACE: Final = socket.CMSG_LEN(array.array("i").itemsize)
-MEMORY_EVERY: Final = 1.0
-"""Seconds between two readings of the device's memory; reading it takes a system call."""
+__all__ = ["TorchRuntime", "main"]
 
 
-class Worker:
-    """The main loop of the process."""
+class TorchRuntime:
+    """A ``runtime.interface.Runtime`` on one of torch's devices."""
 
-    def __init__(
-        self, channel: socket.socket, memory: SlotMemory, device: Device, poll: float = 0.0
-    ) -> None:
-        """Serve nothing yet.
-
-        :param poll: seconds to look for the next message before sleeping in the kernel.
-        """
-        self._poll = poll
-        self._channel = channel
-        self._memory = memory
+    def __init__(self, device: Device) -> None:
+        self.name = device.name
+        self.description = device.description
         self._device = device
-        self._instances: dict[int, Instance] = {}
-        self._buffer = memoryview(bytearray(wire.MAX_MESSAGE))
-        self._memory_read_at = 0.0
-        self._memory_bytes = (0, 0)
 
-    def run(self) -> int:
-        """Serve until told to stop or until the channel ends; return the exit code."""
-        while True:
-            message, fds = self._receive()
-            if not message:
-                return 0
-            request = wire.read(message)
-            if isinstance(request, wire.Run):
-                if not self._run_batch(request):
-                    return 1
-            elif isinstance(request, wire.Note):
-                if request.kind is wire.Kind.STOP:
-                    return 0
-                if request.kind is wire.Kind.LOAD:
-                    self._load(request, fds)
-                elif request.kind is wire.Kind.UNLOAD:
-                    self._unload(request.serial)
+    def pin(self, buffer: mmap.mmap) -> bool:
+        """Page-lock the slots where the device copies by itself."""
+        return self._device.pin(buffer)
 
-    def _receive(self) -> tuple[bytes, list[int]]:
-        # Into one buffer: asking for a new one of this size costs more than the message.
-        received = self._poll_once() if self._poll else None
-        if received is None:
-            received = self._channel.recvmsg_into((self._buffer,), FDS_SPACE)
-        size, ancillary, _, _ = received
-        message = bytes(self._buffer[:size])
-        if not ancillary:
-            return message, []
-        fds = array.array("i")
-        for level, kind, data in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-        return message, fds.tolist()
+    def memory(self) -> dict[str, int]:
+        """Return the device's figures."""
+        return self._device.memory()
 
-    def _poll_once(self) -> tuple[int, list[Any], int, Any] | None:
-        """Look for a message without sleeping, as long as the operator allows.
-
-        A core that never sleeps hears of a message at once. Waking one takes tens of microseconds,
-        in a virtual machine more, and all that it had in its caches is gone.
-        """
-        until = time.monotonic() + self._poll
-        while time.monotonic() < until:
-            try:
-                return self._channel.recvmsg_into((self._buffer,), FDS_SPACE, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                continue
-        return None
-
-    def _load(self, note: wire.Note, fds: list[int]) -> None:
-        serial = note.serial
-
-        def progress(text: str) -> None:
-            self._channel.send(wire.write_note(wire.Kind.PROGRESS, serial, {"text": text}))
-
-        try:
-            options = LoadOptions.from_json(note.document)
-            # The path names the open descriptor: what is loaded is what was hashed and sealed.
-            instance = load_instance(f"/proc/self/fd/{fds[0]}", options, self._device, progress)
-            reply = wire.write_note(wire.Kind.LOADED, serial, instance.report.to_json())
-            self._instances[serial] = instance
-        except DeviceFault:
-            raise  # nothing can be trusted any more: the process ends, and says why on stderr
-        except Exception as error:  # noqa: BLE001  # the worker loop's boundary: a model may raise anything
-            text = (
-                str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
-            )
-            reason = error.reason if isinstance(error, ModelError) else "MODEL_INVALID"
-            reply = wire.write_note(
-                wire.Kind.REFUSED, serial, {"reason": reason, "text": text[:8000]}
-            )
-        finally:
-            for fd in fds:
-                os.close(fd)
-        self._channel.send(reply)
-
-    def _unload(self, serial: int) -> None:
-        instance = self._instances.pop(serial, None)
-        if instance is not None:
-            instance.close()
-
-    def _run_batch(self, run: wire.Run) -> bool:
-        """Run a batch and answer; return False when the process must end."""
-        now = time.monotonic
-        failure: wire.Failure
-        try:
-            slot = self._memory.inputs[run.slot]
-            inputs = [
-                InputView(t.datatype, t.shape, slot[t.offset : t.offset + t.nbytes])
-                for t in run.inputs
-            ]
-            ran = self._instances[run.instance].execute(
-                inputs, run.rows, self._memory.outputs[run.slot], now
-            )
-            outputs = tuple(
-                wire.Tensor(o.datatype, o.shape, o.offset, o.nbytes, o.row_offsets_at)
-                for o in ran.outputs
-            )
-            stamps = (ran.started, ran.copied_in, ran.inferred, ran.copied_out)
-            used, reserved = self._memory_figures(ran.copied_out)
-            self._channel.send(
-                wire.write_done(
-                    wire.Done(run.serial, run.rows, run.slot, stamps, used, reserved, outputs)
-                )
-            )
-        except OutOfDeviceMemory as error:
-            failure, text = wire.Failure.MEMORY, str(error)
-        except OutputTooLarge as error:
-            failure, text = wire.Failure.OUTPUT, str(error)
-        except InputRejected as error:
-            failure, text = wire.Failure.INPUT, str(error)
-        except InferenceFailed as error:
-            failure, text = wire.Failure.MODEL, str(error)
-        except DeviceFault as error:
-            failure, text = wire.Failure.FAULT, str(error)
-        else:
-            return True
-        stamps = (now(),) * 4
-        self._channel.send(
-            wire.write_failed(wire.Failed(run.serial, run.slot, failure, stamps, text))
-        )
-        return failure is not wire.Failure.FAULT
-
-    def _memory_figures(self, now: float) -> tuple[int, int]:
-        if now - self._memory_read_at >= MEMORY_EVERY:
-            figures = self._device.memory()
-            self._memory_bytes = (figures.get("allocated", 0), figures.get("reserved", 0))
-            self._memory_read_at = now
-        return self._memory_bytes
-
-
-def _die_with_parent(parent: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it went before the kernel knew
-        sys.exit(0)
+    def load(self, path: str, options: LoadOptions, progress: Callable[[str], None]) -> Instance:
+        """Load, prove and warm up a TorchScript file."""
+        return load_instance(path, options, self._device, progress)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker on the descriptors it inherited; return the exit code."""
-    parser = argparse.ArgumentParser(prog="jitney-worker", description="internal")
-    parser.add_argument("--device", required=True)
-    for name in (
-        *("threads", "slots", "slot-bytes", "poll-microseconds"),
-        *("socket-fd", "memory-fd", "parent"),
-    ):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    args = parser.parse_args(argv)
-    _die_with_parent(args.parent)
-    # The server decides when a worker ends: a terminal's Ctrl-C and a supervisor's SIGTERM reach
-    # the whole group, and the batches in flight are still to be finished.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    channel = socket.socket(fileno=args.socket_fd)
-    memory = SlotMemory(args.memory_fd, args.slots, args.slot_bytes)
-    memory.close_fd()
 
-    device = open_device(args.device, threads=args.threads)
-    pinned = device.pin(memory.mapping)
-    hello = {
-        "device": device.name,
-        "description": device.description,
-        "pinned": pinned,
-        "memory": device.memory(),
-    }
-    channel.send(wire.write_note(wire.Kind.HELLO, 0, hello))
-    return Worker(channel, memory, device, args.poll_microseconds / 1e6).run()
+    def open_runtime(name: str, threads: int) -> TorchRuntime:
+        return TorchRuntime(open_device(name, threads=threads))
+
+    return run_worker(argv, open_runtime)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (BrokenPipeError, ConnectionResetError):
-        sys.exit(0)  # the server is gone: nobody to tell
+    sys.exit(main())
