@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	{ echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format lint types imports stubs-check protos bench gpu-check clean
+.PHONY: help serve models test check format lint types imports stubs-check protos bench simulate policy-cost wallclock gpu-check clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -81,6 +81,15 @@ protos: .venv-stubs/.done ## generate the stubs from protos/
 
 bench: $(VENV)/.dev models ## measure, each figure as a ratio of two things in one run
 	cd server && ../$(BIN)/python -m benchmarks
+
+simulate: $(VENV)/.dev ## compare scheduling policies in virtual time; tables, plots, JSON
+	cd server && ../$(BIN)/python -m benchmarks.simulation
+
+policy-cost: $(VENV)/.dev ## measure what the scheduler's decisions cost, with thousands waiting
+	cd server && ../$(BIN)/python -m benchmarks.policy_cost
+
+wallclock: $(VENV)/.dev ## measure the real server on simulated devices, through gRPC
+	cd server && ../$(BIN)/python -m benchmarks.wallclock
 
 # On a machine with a GPU, with its own python3 and torch: nothing is installed.
 gpu-check: ## run the tests that need a CUDA device, with this machine's own python3

@@ -24,7 +24,7 @@ from jitney.execution.link import WorkerCommand
 from jitney.execution.pool import WorkerPool
 from jitney.overview import Overview
 from jitney.repository.repository import Repository
-from jitney.scheduling.policy import Policy
+from jitney.scheduling.policy import Policy, PolicySettings
 from jitney.scheduling.scheduler import Scheduler
 from jitney.telemetry.exposition import MetricsPage
 from jitney.telemetry.metrics import Metrics, Reading
@@ -33,14 +33,16 @@ from jitney.transport.codec import Codec
 from jitney.transport.health import HealthReporter
 from jitney.transport.server import GrpcServer
 from jitney.transport.servicer import Identity, InferenceServicer
+from jitney.transport.tenant import tenant_reader
 from jitney.types import ModelRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from jitney.config import Settings
+    from jitney.config.settings import DeviceSettings
 
-__all__ = ["Server", "serve"]
+__all__ = ["Server", "serve", "worker_commands"]
 
 log = logging.getLogger(__name__)
 
@@ -60,26 +62,23 @@ class Server:
     """
 
     def __init__(
-        self, settings: Settings, environment: Mapping[str, str], say: Callable[[str], None]
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        say: Callable[[str], None],
+        commands: Sequence[WorkerCommand] = (),
     ) -> None:
+        """Start nothing yet.
+
+        :param commands: the workers; none for those of the devices that the settings name.
+        """
         self.settings = settings
         loop = asyncio.get_running_loop()
         clock = self._clock = LoopClock(loop)
         devices = settings.devices
-        names = choose_devices(devices.device, lambda: count_cuda_devices(environment))
-        threads = devices.cpu_threads or max(1, cores() // len(names))
+        commands = commands or worker_commands(devices, environment)
+        names = [command.device for command in commands]
         say(f"devices: {', '.join(names)}")
-        commands = [
-            WorkerCommand(
-                name,
-                environment,
-                threads=threads,
-                slots=devices.slots,
-                slot_bytes=devices.slot_bytes,
-                poll_microseconds=devices.poll_microseconds,
-            )
-            for name in names
-        ]
         limits = WorkerLimits(
             start_timeout=devices.start_timeout_seconds,
             load_timeout=devices.load_timeout_seconds,
@@ -88,7 +87,12 @@ class Server:
         )
         self.metrics = Metrics()
         self.pool = WorkerPool(commands, clock, limits)
-        self.policy = Policy(settings.batching.max_overhead_ratio)
+        self.policy = Policy(
+            PolicySettings(
+                max_overhead=settings.batching.max_overhead_ratio,
+                tenant_weights=settings.limits.weights,
+            )
+        )
         self.scheduler = Scheduler(self.policy, self.pool, clock, self.metrics)
         self.repository = Repository(
             settings.repository.model_repository,
@@ -100,7 +104,7 @@ class Server:
         )
         self.admission = Admission(settings.limits)
         self.engine = Engine(self.repository, self.scheduler, self.admission, clock, self.metrics)
-        self.pulse = Pulse(clock, self.metrics)
+        self.pulse = Pulse(clock, self.metrics, self.policy.refresh)
         self.overview = Overview(
             self.repository,
             self.pool,
@@ -121,6 +125,7 @@ class Server:
             self.overview,
             clock,
             self.metrics,
+            tenant_reader(settings.limits.tenant_metadata_key),
         )
         self.grpc = GrpcServer(
             servicer, self.health, settings.server, settings.limits, settings.max_message_bytes
@@ -225,22 +230,48 @@ class Server:
         self._clock.close()
 
 
+def worker_commands(devices: DeviceSettings, environment: Mapping[str, str]) -> list[WorkerCommand]:
+    """Return how to start a worker for each device that the settings name.
+
+    :raises ConfigError: when one of them is not there.
+    """
+    names = choose_devices(devices.device, lambda: count_cuda_devices(environment))
+    threads = devices.cpu_threads or max(1, cores() // len(names))
+    return [
+        WorkerCommand(
+            name,
+            environment,
+            threads=threads,
+            slots=devices.slots,
+            slot_bytes=devices.slot_bytes,
+            poll_microseconds=devices.poll_microseconds,
+        )
+        for name in names
+    ]
+
+
 async def _either(event: asyncio.Event, seconds: float) -> None:
     if seconds > 0:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), seconds)
 
 
-def serve(settings: Settings, environment: Mapping[str, str]) -> int:
+def serve(
+    settings: Settings,
+    environment: Mapping[str, str],
+    commands: Sequence[WorkerCommand] = (),
+) -> int:
     """Run a server until a signal ends it; return the exit code.
 
     :param environment: of the process; workers are given a few variables of it.
+    :param commands: the workers; none for those of the devices that the settings name.
     """
     logging.basicConfig(
         level=settings.telemetry.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
     sys.setswitchinterval(MIN_SWITCH_INTERVAL)
     try:
         import uvloop  # noqa: PLC0415  # optional: not on every platform
@@ -249,10 +280,20 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> int:
     else:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_serve(settings, environment))
+        return runner.run(_serve(settings, environment, commands))
 
 
-async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what grpcio logs when a call's deadline passes while its reply is written.
+
+    It is no fault of anybody's, happens under every overload, and comes with a traceback each time.
+    """
+    return "ExecuteBatchError" not in record.getMessage()
+
+
+async def _serve(
+    settings: Settings, environment: Mapping[str, str], commands: Sequence[WorkerCommand]
+) -> int:
     stopping, forced = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -271,7 +312,7 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> int:
         with contextlib.suppress(OSError):  # whoever watched may have gone: `serve | head`
             print(text, flush=True)  # noqa: T201
 
-    server = Server(settings, environment, say)
+    server = Server(settings, environment, say, commands)
     starting = asyncio.ensure_future(server.start())
     stop = asyncio.ensure_future(stopping.wait())
     await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)

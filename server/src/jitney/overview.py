@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from jitney.clock import Clock
     from jitney.execution.pool import DeviceStatistics, WorkerPool
     from jitney.repository.repository import Repository
-    from jitney.scheduling.policy import Policy
+    from jitney.scheduling.demand import Demand
+    from jitney.scheduling.model_latency import ModelLatency
+    from jitney.scheduling.policy import Policy, PolicyStatistics
     from jitney.telemetry.pulse import Pulse
     from jitney.types import ModelRef
 
@@ -79,6 +81,18 @@ class Overview:
         """Return the rows that wait, by version."""
         return self._policy.queued_rows()
 
+    def scheduler(self) -> PolicyStatistics:
+        """Return how loaded the devices are, and how much waits."""
+        return self._policy.statistics()
+
+    def demands(self) -> dict[ModelRef, Demand]:
+        """Return how much is asked of each model; those that nobody asks for are not there."""
+        return self._policy.demands(self._clock.now())
+
+    def latencies(self) -> list[ModelLatency]:
+        """Return what is known of how long batches take, by device and model."""
+        return self._policy.latencies()
+
     def devices(self) -> Iterator[tuple[DeviceStatistics, float]]:
         """Yield every device with the share of the last second that it was busy."""
         for statistics in self._pool.statistics():
@@ -118,6 +132,36 @@ class Overview:
                 self._memory,
             ),
             Reading(
+                "jitney_scheduler_utilisation_ratio",
+                "Demand over capacity, in device seconds at the best batch sizes.",
+                (),
+                lambda: [((), self.scheduler().utilisation)],
+            ),
+            Reading(
+                "jitney_scheduler_pressure_ratio",
+                "The part of its full price that device time is worth.",
+                (),
+                lambda: [((), self.scheduler().pressure)],
+            ),
+            Reading(
+                "jitney_planned_batch_seconds",
+                "What schedules count with for a batch, of the shape that ran most.",
+                (*model, *device, "rows"),
+                self._planned_seconds,
+            ),
+            Reading(
+                "jitney_latency_margin",
+                "How many spreads a plan adds to the mean.",
+                (*model, *device),
+                lambda: [(_labels(one), one.latency.z) for one in self.latencies()],
+            ),
+            Reading(
+                "jitney_latency_drift_ratio",
+                "How much slower a device runs than when its models were measured.",
+                device,
+                self._drifts,
+            ),
+            Reading(
                 "jitney_worker_restarts",
                 "How often a device's worker was replaced.",
                 device,
@@ -151,6 +195,16 @@ class Overview:
                 ref = (entry.name, entry.version)
                 yield (entry.name, str(entry.version)), waiting.get(ref, 0)  # type: ignore[call-overload]  # a ModelRef is such a tuple
 
+    def _planned_seconds(self) -> Values:
+        for one in self.latencies():
+            learnt = one.latency.statistics()
+            for rows, seconds in zip(learnt.sizes, learnt.planned, strict=False):
+                yield (*_labels(one), str(rows)), seconds
+
+    def _drifts(self) -> Values:
+        # All models of a device have the same.
+        return {(one.device,): one.latency.drift.g for one in self.latencies()}.items()
+
     def _memory(self) -> Values:
         for statistics, _ in self.devices():
             for kind, size in list(statistics.memory_bytes.items()):
@@ -166,3 +220,7 @@ class Overview:
             for device, report in list(version.reports.items()):
                 labels = (version.ref.name, str(version.ref.version), device)
                 yield labels, report.load_seconds
+
+
+def _labels(one: ModelLatency) -> tuple[str, str, str]:
+    return (one.model.name, str(one.model.version), one.device)

@@ -28,11 +28,16 @@ REPORT = {
     "mutated_state": [],
     "mutated_inputs": [],
     "golden": {"samples": 0, "max_error": 0.0},
-    "buckets": [1, 2, 4],
-    "warmup": {"1": 0.001},
+    "latency": {
+        "sizes": [1, 2, 4],
+        "seconds": [0.001, 0.0015, 0.002],
+        "spread": [0.01, 0.02, 0.0],
+        "padded": False,
+    },
     "memory_bytes": 0,
     "load_seconds": 0.5,
     "warnings": [],
+    "peak_bytes": [],
 }
 STAMPS = (1.0, 2.0, 3.0, 4.0)
 

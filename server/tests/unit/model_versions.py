@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from jitney.config import BatchingSettings
 from jitney.datatypes import DataType
+from jitney.latency_profile import LatencyProfile
 from jitney.load_report import Golden, LoadReport
-from jitney.repository.handle import ModelLimits, ModelVersion
+from jitney.repository.handle import ModelVersion
+from jitney.repository.limits import ModelLimits
 from jitney.repository.repository import Repository, _Model
 from jitney.signature import Signature, TensorSpec
 from jitney.types import ModelRef
@@ -30,8 +32,7 @@ def report(max_batch_size: int = 8) -> LoadReport:
         mutated_state=(),
         mutated_inputs=(),
         golden=Golden(0, 0.0),
-        buckets=(1, 2, 4, 8),
-        warmup={1: 0.001},
+        latency=LatencyProfile((1, 2, 4, 8), (0.001, 0.002, 0.003, 0.004), (0.0,) * 4),
         memory_bytes=0,
         load_seconds=0.5,
         warnings=(),

@@ -96,6 +96,9 @@ class Recorder:
         """Note it."""
         self.note("up", device)
 
+    def device_loading(self, device: str, *, loading: bool) -> None:
+        """Do nothing."""
+
     def device_down(self, device: str) -> None:
         """Note it."""
         self.note("down", device)

@@ -30,6 +30,15 @@ STATUS = jitney_v1.ServerStatus(
     transport="grpcio",
     inflight_requests=3,
     inflight_bytes=2048,
+    scheduler=jitney_v1.SchedulerStatus(
+        utilisation=1.25,
+        pressure=1.0,
+        tight=True,
+        queued_requests=3,
+        queued_rows=12,
+        running_batches=2,
+        staged_batches=1,
+    ),
     devices=[
         jitney_v1.DeviceStatus(
             name="cpu", description="2 threads", state="ready", memory_bytes={"allocated": 1 << 20}
@@ -43,6 +52,12 @@ STATUS = jitney_v1.ServerStatus(
             max_batch_size=8,
             batched=True,
             inputs=[jitney_v1.TensorStatus(name="x", datatype="FP32", shape=["N", "2"])],
+            mode="latency",
+            default_slo_seconds=0.2,
+            default_priority=2,
+            demand=jitney_v1.DemandStatus(
+                rows_per_second=12.25, shapes=2, slo_seconds=0.1, best_rows=4, worth=60
+            ),
             instances=[
                 jitney_v1.InstanceStatus(
                     device="cpu",
@@ -51,6 +66,24 @@ STATUS = jitney_v1.ServerStatus(
                     load_seconds=0.5,
                     warnings=["it prints\x1b[2J"],
                     buckets=[1, 8],
+                    latency=jitney_v1.LatencyStatus(
+                        shapes=2,
+                        batches=64,
+                        alpha_seconds=0.0002,
+                        beta_seconds=0.002,
+                        z=2.2,
+                        drift=1.03,
+                        sizes=[
+                            jitney_v1.SizeStatus(
+                                rows=rows,
+                                mean_seconds=mean,
+                                planned_seconds=1.1 * mean,
+                                spread=0.045,
+                                observations=seen,
+                            )
+                            for rows, mean, seen in ((1, 0.0022, 60.25), (8, 1.5, 3.75))
+                        ],
+                    ),
                 )
             ],
         ),
@@ -207,13 +240,14 @@ def test_status_is_a_table(
     assert main(["status", "--address", fake[1]]) == 0
     expected = f"""\
 jitney 1.2 at {fake[1]}, up 1 h 1 min, transport grpcio, 3 requests in flight (2.0 KiB)
+scheduler: load 1.25 (too much), price 1.00, 3 requests wait (12 rows), 2 batches run, 1 staged
 
 DEVICE  STATE  BUSY  RESTARTS  MEMORY             WHAT
 cpu     ready  0%    0         allocated 1.0 MiB  2 threads
 
-MODEL  VERSION  STATE        BATCH  QUEUED  DEVICE  FORM    LOADED IN
-echo   1        READY        <= 8   0       cpu     frozen  0.5 s
-lost   2        UNAVAILABLE  no     0       -       -       -
+MODEL  VERSION  STATE        BATCH  QUEUED  DEVICE  FORM    LOADED IN  PLANNED
+echo   1        READY        <= 8   0       cpu     frozen  0.5 s      1: 2.42 ms, 8: 1.65 s
+lost   2        UNAVAILABLE  no     0       -       -       -          -
 
 echo/1
 form     frozen: 1.3 times as fast as plain
@@ -228,8 +262,46 @@ reason  model.pt: there is no such file
 def test_status_of_one_model_has_its_details() -> None:
     """Shapes, digest, buckets and samples are for who asks about one model."""
     lines = list(describe(STATUS, "a", details=True))
-    for expected in ("input       x FP32 [N, 2]", "buckets     1, 8", "repeatable  no"):
+    for expected in (
+        "input       x FP32 [N, 2]",
+        "buckets     1, 8",
+        "repeatable  no",
+        "defaults    SLO 200 ms, timeout none, priority 2, mode latency",
+        "demand      12.2 rows/s with deadlines in 2 shapes; best batch 4 rows, 60 rows/s a device",
+    ):
         assert expected in lines
+
+
+def test_status_of_one_model_has_the_table_that_its_batches_are_planned_by(
+    fake: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is there for one model, and for all with --verbose, within 100 columns."""
+    expected = """
+echo/1 on cpu
+  learnt from 64 batches of the commonest of 2 shapes; drift 1.03, z 2.20
+  about 2 ms a batch and 0.2 ms a row
+  ROWS  MEAN    PLANNED  SPREAD  BATCHES
+  1     2.2 ms  2.42 ms  4.5%    60
+  8     1.5 s   1.65 s   4.5%    4
+"""
+    for argv in (["status", "echo"], ["status", "--verbose"]):
+        assert main([*argv, "--address", fake[1]]) == 0
+        out = capsys.readouterr().out
+        assert expected in out
+        assert max(map(len, out.splitlines())) <= 100
+    assert main(["status", "--address", fake[1]]) == 0
+    assert "drift" not in capsys.readouterr().out
+
+
+def test_status_of_an_older_server_has_what_that_server_tells() -> None:
+    """What it does not know is left out."""
+    status = jitney_v1.ServerStatus()
+    status.models.add(name="m", version=1, state="READY").instances.add(device="cpu")
+
+    text = "\n".join(describe(status, "a", details=True))
+
+    assert "m      1        READY  no     0       cpu           0.0 s      -" in text
+    assert [] == [word for word in ("scheduler", "defaults", "demand", "drift") if word in text]
 
 
 def test_status_in_json_is_the_message(

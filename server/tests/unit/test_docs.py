@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import runpy
 import tomllib
@@ -17,7 +18,7 @@ from jitney.execution.link import KEPT_VARIABLES
 from jitney.overview import Overview
 from jitney.repository.manifest import parse_manifest
 from jitney.scheduling.batch import Reason
-from jitney.telemetry.metrics import Metrics
+from jitney.telemetry.metrics import WHY, Metrics
 from jitney.testing import FakeClock
 from jitney.transport.server import channel_options
 from jitney.transport.status import CODES
@@ -89,6 +90,18 @@ def test_every_metric_is_in_its_page_and_nothing_else() -> None:
     }
 
     assert families() == documented
+
+
+def test_every_word_for_a_rejection_is_in_its_table() -> None:
+    """docs/metrics.md lists the words with the reasons of the errors that they stand for."""
+    section = read(DOCS / "metrics.md").partition("## Why requests are rejected")[2]
+    table = re.findall(r"^\| ([a-z]+) \| (`[^|]*`) \|", section, re.MULTILINE)
+
+    documented = {
+        (reason, word) for word, reasons in table for reason in re.findall(r"`(\w+)`", reasons)
+    }
+
+    assert {*WHY.items(), ("DRAINING", "draining")} == documented
 
 
 def test_every_reason_of_a_batch_is_explained() -> None:
@@ -173,11 +186,9 @@ def test_the_example_of_a_model_toml_is_one() -> None:
 
     batching = Settings().batching
     assert (defaults.runtime, defaults.versions) == (manifest.runtime, manifest.versions)
-    assert (batching.max_batch_size, batching.max_queue_delay_ms, batching.max_queue_size) == (
-        manifest.max_batch_size,
-        manifest.batching.max_queue_delay_ms,
-        manifest.batching.max_queue_size,
-    )
+    given = dataclasses.asdict(manifest.batching) | {"max_batch_size": manifest.max_batch_size}
+    del given["enabled"], given["required"]
+    assert {key: getattr(batching, key) for key in given} == given
 
 
 # -- links ----------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def entry_of(key: BatchKey, rows: int, seed: int, carrier: EchoCarrier) -> Entry
             data.append(bytes([seed % 256]) * elements * datatype.item_size)
     request = Request(RequestHeader("m", "", tuple(headers)), data, carrier)
     order = tuple(range(len(key.inputs)))
-    return Entry(request, key, rows, 0, 0.0, None, Ends(), order)
+    return Entry(request, key, rows, 0, 0.0, Ends(), inputs=order)
 
 
 def batch_of(key: BatchKey, *entries: Entry) -> Batch:

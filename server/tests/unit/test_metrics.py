@@ -11,7 +11,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Counter as TheirCounter
 from prometheus_client import Histogram as TheirHistogram
 
-from jitney.errors import InputRejected, InvalidRequest
+from jitney.errors import (
+    DeadlineExpired,
+    DeadlineTooShort,
+    Draining,
+    InputRejected,
+    InvalidRequest,
+    JitneyError,
+    Overloaded,
+)
 from jitney.execution.executor import Completion
 from jitney.scheduling.batch import Batch, Reason
 from jitney.telemetry.exposition import MetricsPage
@@ -109,7 +117,7 @@ def test_a_batch_counts_for_each_of_its_requests() -> None:
     batch = batch_of(1, 2)
     metrics.batch_started(batch)
 
-    metrics.batch_done(batch, DONE)
+    metrics.batch_done(batch, DONE, 3)
 
     figures = metrics.figures(ECHO)
     assert (2, 3.0, 2, 1.0) == (
@@ -141,9 +149,34 @@ def test_who_was_not_answered_is_not_counted_as_answered() -> None:
     batch = batch_of(1, 1)
     batch.entries[0].timing = None
 
-    metrics.batch_done(batch, DONE)
+    metrics.batch_done(batch, DONE, 1)
 
     assert (1, 2) == (metrics.figures(ECHO).total.count, metrics.figures(ECHO).rows)
+
+
+@pytest.mark.parametrize(("awaited", "wasted"), [(4, 0.0), (3, 0.21875), (0, 0.875)])
+def test_time_for_rows_that_nobody_awaited_is_wasted(awaited: int, wasted: float) -> None:
+    """Of a batch of four rows, each takes a quarter of the device's seconds."""
+    metrics = Metrics()
+
+    metrics.batch_done(batch_of(4), DONE, awaited)
+
+    assert [(("d0", "echo", "1"), wasted)] == metrics.device_wasted.items()
+
+
+def test_batches_are_held_against_their_plans() -> None:
+    """A batch that took half of what was planned counts as 0.5; one without a plan not at all."""
+    metrics = Metrics()
+    planned = batch_of(1)
+    planned.planned = 1.75
+
+    metrics.batch_done(planned, DONE, 1)
+    metrics.batch_done(batch_of(1), DONE, 1)
+
+    name, labels = "jitney_batch_duration_over_plan_ratio", 'device="d0",model="echo",version="1"'
+    page = rendered(metrics)
+    assert f"{name}_sum{{{labels}}} 0.5" in page
+    assert f"{name}_count{{{labels}}} 1.0" in page
 
 
 def test_the_page_shows_the_numbers_that_were_told() -> None:
@@ -151,7 +184,7 @@ def test_the_page_shows_the_numbers_that_were_told() -> None:
     metrics = Metrics()
     for batch in (batch_of(1, 1), batch_of(8, reason=Reason.FULL)):
         metrics.batch_started(batch)
-        metrics.batch_done(batch, DONE)
+        metrics.batch_done(batch, DONE, batch.rows)
     metrics.batch_failed(batch_of(1), InputRejected("x"))
     metrics.request_ended(ECHO, "ModelInfer", "OK")
     metrics.request_ended(None, "ModelInfer", "NOT_FOUND")
@@ -168,9 +201,9 @@ def test_the_page_shows_the_numbers_that_were_told() -> None:
         f'jitney_failed_batches_total{{device="d0",{model}reason="MODEL_ERROR",version="1"}} 1.0',
         f'jitney_requests_total{{code="OK",method="ModelInfer",{model}version="1"}} 1.0',
         f'jitney_requests_total{{code="NOT_FOUND",method="ModelInfer",{unknown}version=""}} 1.0',
-        f'jitney_rejected_total{{{unknown}reason="BAD_INPUT",version=""}} 1.0',
-        f'jitney_rejected_total{{{model}reason="BAD_INPUT",version="1"}} 1.0',
-        f'jitney_rejected_total{{{model}reason="MODEL_ERROR",version="1"}} 1.0',
+        f'jitney_rejected_total{{{unknown}reason="bad_input",version=""}} 1.0',
+        f'jitney_rejected_total{{{model}reason="bad_input",version="1"}} 1.0',
+        f'jitney_rejected_total{{{model}reason="model_error",version="1"}} 1.0',
         f'jitney_cancelled_total{{{model}stage="queued",version="1"}} 1.0',
         f'jitney_device_busy_seconds_total{{device="d0",{model}version="1"}} 1.75',
         f'jitney_batch_rows_sum{{{model}version="1"}} 10.0',
@@ -181,6 +214,30 @@ def test_the_page_shows_the_numbers_that_were_told() -> None:
     }
     assert set() == expected - set(rendered(metrics))
     assert 3 == metrics.figures(ECHO).fail_count
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (Overloaded("x", reason="QUEUE_FULL"), "full"),
+        (Overloaded("x", reason="REQUEST_LIMIT"), "full"),
+        (Overloaded("x", reason="PREDICTED_LATE"), "price"),
+        (Overloaded("x", reason="SHED"), "price"),
+        (Overloaded("x", reason="TENANT_QUOTA"), "quota"),
+        (Overloaded("x", reason="BYTE_BUDGET"), "bytes"),
+        (DeadlineExpired("x"), "expired"),
+        (DeadlineTooShort("x"), "unreachable"),
+        (Draining("x"), "draining"),
+        (InvalidRequest("x"), "bad_input"),
+    ],
+)
+def test_what_was_refused_is_counted_under_a_word(error: JitneyError, word: str) -> None:
+    """Reasons that call for the same act of an operator share a word, the others have their own."""
+    metrics = Metrics()
+    metrics.request_refused(ECHO, error)
+    metrics.request_failed(make_entry(), error, 1.5)
+
+    assert [(("echo", "1", word), 2)] == metrics.rejected.items()
 
 
 def test_every_metric_has_help_and_a_name_of_ours() -> None:

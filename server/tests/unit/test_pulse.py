@@ -22,7 +22,7 @@ class LateClock(FakeClock):
 def work(metrics: Metrics, device: str, seconds: float) -> None:
     """Note that a device spent time on a batch."""
     batch = Batch(make_key(), [], 1, Reason.IDLE, device, 0.0)
-    metrics.batch_done(batch, Completion(None, None, 10.0, 10.0, 10.0, 10.0 + seconds))
+    metrics.batch_done(batch, Completion(None, None, 10.0, 10.0, 10.0, 10.0 + seconds), 1)
 
 
 def test_a_loop_that_is_in_time_has_no_lag() -> None:
@@ -76,6 +76,17 @@ def test_the_busy_ratio_is_at_most_1() -> None:
     clock.advance(WINDOW * BEAT + BEAT / 2)
 
     assert 1.0 == pulse.busy_ratio("d0")
+
+
+def test_figures_that_grow_old_are_refreshed_once_a_window() -> None:
+    """Who asked for it is told the time at the end of each window."""
+    clock, told = FakeClock(), list[float]()
+    began = clock.now()
+    Pulse(clock, Metrics(), told.append).start()
+
+    clock.advance(2 * WINDOW * BEAT + BEAT / 2)
+
+    assert [1.0, 2.0] == [round(now - began, 6) for now in told]
 
 
 def test_a_stopped_pulse_asks_for_nothing_more() -> None:

@@ -24,8 +24,20 @@ if TYPE_CHECKING:
     from jitney.scheduling.batch import Batch, Entry
     from jitney.types import ModelRef
 
-__all__ = ["UNKNOWN", "Metrics", "ModelFigures", "Reading"]
+__all__ = ["UNKNOWN", "WHY", "Metrics", "ModelFigures", "Reading"]
 
+WHY: Final = {
+    "QUEUE_FULL": "full",
+    "REQUEST_LIMIT": "full",
+    "EXPIRED": "expired",
+    "DEADLINE_TOO_SHORT": "unreachable",
+    "PREDICTED_LATE": "price",
+    "SHED": "price",
+    "TENANT_QUOTA": "quota",
+    "BYTE_BUDGET": "bytes",
+}
+"""Reasons of errors to words on the metrics page: the few that an operator decides by. Every other
+reason is its own word, in lower case."""
 UNKNOWN: Final = "_unknown"
 """The model label of requests that name no model we have."""
 
@@ -34,6 +46,11 @@ SECONDS: Final = (
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 ROWS: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
+OVER_PLAN: Final = (
+    *(0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
+    *(1.05, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 10.0),
+)
+"""Closest around 1: there it is decided whether plans are kept."""
 RATIOS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MODEL: Final = ("model", "version")
 
@@ -66,7 +83,8 @@ class DeviceCells(NamedTuple):
     """Where the batches of one version on one device are counted."""
 
     stages: tuple[HistogramCell, HistogramCell, HistogramCell]
-    busy_labels: tuple[str, str, str]
+    over_plan: HistogramCell
+    labels: tuple[str, str, str]
 
 
 @dataclass(slots=True)
@@ -125,6 +143,11 @@ class Metrics:
             "Seconds a device spent on batches, copies included.",
             ("device", *MODEL),
         )
+        self.device_wasted = Counter(
+            "jitney_device_wasted_seconds",
+            "The part of them that went into rows which nobody awaited any more at the end.",
+            ("device", *MODEL),
+        )
         self._total = Histogram(
             "jitney_request_duration_seconds",
             "From arrival to reply, of requests that were answered.",
@@ -149,6 +172,12 @@ class Metrics:
         self._rows = Histogram("jitney_batch_rows", "Rows of a batch.", MODEL, ROWS)
         self._fill = Histogram(
             "jitney_batch_fill_ratio", "Rows of a batch over the batch limit.", MODEL, RATIOS
+        )
+        self._over_plan = Histogram(
+            "jitney_batch_duration_over_plan_ratio",
+            "Seconds that a batch took of its device over those that were planned for it.",
+            (*MODEL, "device"),
+            OVER_PLAN,
         )
         self.loop_lag = Histogram(
             "jitney_event_loop_lag_seconds",
@@ -175,13 +204,13 @@ class Metrics:
         figures = self.figures(entry.key.model)
         figures.fail_count += 1
         figures.fail_seconds += seconds
-        self.rejected.add((*labels_of(entry.key.model), error.reason))
+        self.rejected.add((*labels_of(entry.key.model), why(error)))
 
     def request_refused(self, model: ModelRef | None, error: JitneyError) -> None:
         """Count a request that was not accepted."""
         if model is not None:
             self.figures(model).fail_count += 1
-        self.rejected.add((*labels_of(model), error.reason))
+        self.rejected.add((*labels_of(model), why(error)))
 
     def cancelled(self, model: ModelRef, stage: str) -> None:
         """Count a request whose caller went away."""
@@ -195,8 +224,12 @@ class Metrics:
         figures.batch_rows.observe(batch.rows)
         figures.batch_fill.observe(batch.rows / max(1, batch.key.max_rows))
 
-    def batch_done(self, batch: Batch, completion: Completion) -> None:
-        """Count a batch that ran, and the requests in it that were answered."""
+    def batch_done(self, batch: Batch, completion: Completion, awaited: int) -> None:
+        """Count a batch that ran, and the requests in it that were answered.
+
+        :param awaited: rows whose callers still waited for them, and not in vain, when it ended.
+            A timing does not tell it: of a request in parts only the last one keeps its.
+        """
         figures = self.figures(batch.key.model)
         cells = figures.devices.get(batch.device)
         if cells is None:
@@ -225,12 +258,17 @@ class Metrics:
         by_rows.compute_input += stages[0]
         by_rows.compute_infer += stages[1]
         by_rows.compute_output += stages[2]
-        self.device_busy.add(cells.busy_labels, completion.copied_out - completion.started)
+        worked = completion.copied_out - completion.started
+        self.device_busy.add(cells.labels, worked)
+        self.device_wasted.add(cells.labels, worked * (1 - awaited / batch.rows))
+        if batch.planned:
+            cells.over_plan.observe(worked / batch.planned)
 
     def _device_cells(self, figures: ModelFigures, device: str) -> DeviceCells:
         labels = (*figures.labels, device)
         first, second, third = (histogram.cell(labels) for histogram in self._stages)
-        return DeviceCells((first, second, third), (device, *figures.labels))
+        over_plan = self._over_plan.cell(labels)
+        return DeviceCells((first, second, third), over_plan, (device, *figures.labels))
 
     def batch_failed(self, batch: Batch, error: JitneyError) -> None:
         """Count a batch that failed."""
@@ -268,11 +306,13 @@ class Metrics:
             self.batches,
             self.failed_batches,
             self.device_busy,
+            self.device_wasted,
             self._total,
             self._queue,
             *self._stages,
             self._rows,
             self._fill,
+            self._over_plan,
             self.loop_lag,
         ]
         for instrument in instruments:
@@ -283,6 +323,11 @@ class Metrics:
             for labels, value in reading.read():
                 family.add_metric(labels, value)
             yield family
+
+
+def why(error: JitneyError) -> str:
+    """Return the word under which a refusal or failure is counted."""
+    return WHY.get(error.reason) or error.reason.lower()
 
 
 def labels_of(model: ModelRef | None) -> tuple[str, str]:

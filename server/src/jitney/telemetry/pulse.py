@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jitney.clock import Clock, Timer
     from jitney.telemetry.metrics import Metrics
 
@@ -20,11 +22,16 @@ class Pulse:
     """Asks the clock to be called every ``BEAT`` seconds and notes by how much it was late.
 
     Whatever blocks the event loop delays every request at once, and nothing else shows it.
+
+    At the end of every window it calls ``refresh(now)``, for whoever has figures that grow old.
     """
 
-    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, clock: Clock, metrics: Metrics, refresh: Callable[[float], None] | None = None
+    ) -> None:
         self._clock = clock
         self._metrics = metrics
+        self._refresh = refresh
         self._cell = metrics.loop_lag.cell(())
         self._due = 0.0
         self._timer: Timer | None = None
@@ -60,4 +67,6 @@ class Pulse:
                 for device, seconds in busy.items()
             }
             self._busy, self._window_from = busy, now
+            if self._refresh is not None:
+                self._refresh(now)
         self.start()

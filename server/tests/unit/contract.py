@@ -1,0 +1,258 @@
+"""What the contract of Policy says of a decision, as checks against the model of it."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from best_plan import best_plan, plan_from
+
+from jitney.errors import DeadlineExpired, JitneyError, Overloaded
+from jitney.scheduling.batch import Batch, Entry, Mode, Reason, State
+from jitney.scheduling.policy import SOON
+
+if TYPE_CHECKING:
+    from policy_model import World
+    from watched_policy import Closing
+
+    from jitney.scheduling.latency import LatencyModel
+    from jitney.scheduling.queue import KeyQueue
+
+EPS = 2.0**-30
+"""What sums of seconds, or of rows' worth, may be off by."""
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+def check_predicted(world: World, entry: Entry) -> None:
+    """Check that nobody is said to be late beside an idle device, because of other devices' work.
+
+    What waits before counts if it is of a model that any device with this one could run.
+    """
+    before = {e.key.model for e in world.waiting if e.is_timed and e.position <= entry.position}
+    fit = [device for device in world.devices.values() if entry.key.model in device.models]
+    if any(device.is_idle for device in fit):
+        assert any(before & device.models for device in fit), "refused for nothing"
+
+
+def check_refused(
+    world: World, entry: Entry, error: JitneyError, *, victims: set[Entry], again: set[Entry]
+) -> None:
+    """Check that whoever is refused was there, and is refused for the reason that is given."""
+    assert State.DONE is entry.state
+    if not isinstance(error, DeadlineExpired):
+        assert isinstance(error, Overloaded)
+        assert "SHED" == error.reason
+        assert error.retry_after > 0
+        assert entry in victims
+        assert entry in world.waiting
+    elif entry in world.waiting:
+        last = entry.deadline - world.reference(entry.key, entry.rows)
+        assert min(last - world.policy.margin(entry.key), entry.start_by) < world.now
+    else:
+        assert entry in again
+        longest = max(
+            (world.latency(n, entry.key).planned(entry.key.max_rows) for n in world.devices),
+            default=0.0,
+        )
+        assert entry.deadline <= world.now + longest
+
+
+def check_victims_were_worth_it(world: World, victims: set[Entry]) -> None:
+    """Check that nobody was given up whom a device that is still idle could serve."""
+    if not victims:
+        return
+    for name, device in world.devices.items():
+        if device.is_idle and world.now >= world.policy.rests_until(name):
+            for entry in victims:
+                if entry.key.model in device.models:
+                    least = world.latency(name, entry.key).planned(entry.rows)
+                    least += world.policy.margin(entry.key)
+                    assert world.now + least > entry.position, "given up beside an idle device"
+
+
+# -- batches --------------------------------------------------------------------------------------
+
+
+def check_batch(world: World, batch: Batch, closing: Closing) -> None:
+    """Check that a batch is what the contract says."""
+    choice, key, device = closing.choice, batch.key, world.devices[batch.device]
+    latency, eps = world.latency(batch.device, key), EPS * world.unit
+    assert key.model in device.models
+    assert batch.entries
+    assert batch.entries == [*choice.timed, *choice.riders]
+    assert batch.formed_at == world.now
+    assert sum(e.rows for e in batch.entries) == batch.rows <= key.max_rows
+    assert sum(e.nbytes for e in batch.entries) == batch.nbytes <= key.max_bytes
+    assert batch.planned == latency.planned(batch.rows)
+    for entry in batch.entries:
+        assert key is entry.key
+        assert State.RUNNING is entry.state
+        assert entry in world.waiting
+        assert closing.terms.start + batch.planned <= entry.deadline + eps, "planned to be late"
+        assert closing.start <= entry.start_by + eps, "planned to start late"
+    assert batch.staged == (device.running is not None)
+    if batch.staged:
+        assert device.staged is None
+        assert Reason.FULL is batch.reason
+        assert not choice.victims
+    if batch.reason is Reason.FULL:
+        _check_full(batch, closing)
+    assert world.draining or batch.reason is not Reason.DRAIN
+    _check_order(world, closing, latency)
+    _check_plan(closing, latency)
+
+
+def _check_full(batch: Batch, closing: Closing) -> None:
+    """Check that not one row more would fit, or not the next entry in order."""
+    key, taken, lane = batch.key, closing.choice.timed, closing.timed
+    if not taken:
+        taken, lane = closing.choice.riders, closing.background
+    if batch.rows < key.max_rows and batch.nbytes < key.max_bytes:
+        following = lane[lane.index(taken[-1]) + 1]
+        rows, nbytes = batch.rows + following.rows, batch.nbytes + following.nbytes
+        assert rows > key.max_rows or nbytes > key.max_bytes, "called full"
+
+
+def _check_order(world: World, closing: Closing, latency: LatencyModel) -> None:
+    """Check that nobody is overtaken in a queue of one class and tenant, or while there is room.
+
+    Except those that this device cannot serve in time. Entries without deadline leave by tag.
+    """
+    choice = closing.choice
+    assert closing.background[: len(choice.riders)] == list(choice.riders)
+    alike = len({(entry.tenant, entry.priority) for entry in closing.timed}) <= 1
+    if choice.timed and (alike or not world.policy.statistics().tight):
+        gone = [*choice.victims, *choice.timed]
+        first = closing.timed.index(gone[0])
+        assert closing.timed[first : first + len(gone)] == gone
+        for entry in closing.timed[:first]:
+            soonest = closing.terms.start + latency.planned(entry.rows)
+            assert entry.position <= soonest + EPS * world.unit, "overtaken"
+    assert all(a.position <= b.position for a, b in pairwise(choice.timed))
+
+
+def _check_plan(closing: Closing, latency: LatencyModel) -> None:
+    """Check that no other plan is worth more, and that whoever is given up adds to its value."""
+    choice, terms, waiting = closing.choice, closing.terms, closing.timed
+    if choice.victims:
+        rows = sum(entry.rows for entry in waiting)
+        assert (
+            rows > terms.max_rows
+            or sum(entry.nbytes for entry in waiting) > terms.max_bytes
+            or latency.planned(rows) > waiting[0].position - terms.start
+        ), "given up although all fit"
+    if not choice.timed or choice.at is None:
+        return
+    skip = bisect_left(waiting, terms.start + latency.planned(1), key=_position)
+    best = best_plan(waiting, latency.planned, terms, skip)
+    first = best.skip + len(choice.victims)
+    assert waiting[best.skip : first] == choice.victims
+    made = plan_from(waiting, latency.planned, terms, best.skip, first)
+    assert made.value >= best.value - EPS, "another plan is worth more"
+    if choice.victims:
+        kept = plan_from(waiting, latency.planned, terms, best.skip, best.skip)
+        assert made.value >= kept.value - EPS, "given up for nothing"
+    if not latency.pads:  # else it may have been cut back to a bucket
+        assert waiting[first : made.end] == choice.timed
+
+
+def _position(entry: Entry) -> float:
+    return entry.position
+
+
+def check_retry(world: World, batch: Batch) -> None:
+    """Check that part of a failed batch runs again, alone, with those that still want it."""
+    device = world.devices[batch.device]
+    latency = world.latency(batch.device, batch.key)
+    assert batch in world.retries
+    assert batch.planned >= latency.planned(batch.rows)
+    assert device.running is None
+    assert not batch.staged
+    assert batch.key.model in device.models
+    assert batch.entries
+    assert sum(e.rows for e in batch.entries) == batch.rows
+    assert sum(e.nbytes for e in batch.entries) == batch.nbytes
+    for entry in batch.entries:
+        assert State.RUNNING is entry.state
+        assert entry not in world.ended
+        assert entry.deadline > world.now
+
+
+# -- what stays -----------------------------------------------------------------------------------
+
+
+def note_last_moment(world: World, entry: Entry) -> None:
+    """Note when an entry must have started, if that is later than what was estimated before."""
+    last = entry.deadline - world.reference(entry.key, entry.rows) - world.policy.margin(entry.key)
+    world.last[entry] = max(world.last.get(entry, -math.inf), min(last, entry.start_by))
+
+
+def check_nobody_hopeless_waits(world: World) -> None:
+    """Check that whoever cannot be in time by any estimate there ever was has been told so."""
+    for entry in world.waiting:
+        note_last_moment(world, entry)
+        assert world.last[entry] >= world.now - EPS * world.unit, "hopeless, and not told"
+
+
+def check_idle_devices(world: World) -> list[Entry]:
+    """Check that none is idle beside what it may run, unless that waits for company.
+
+    Return what does: the next turn must not find that it waited for too long. (Where the policy
+    takes another device for faster, by figures up to a second old, it may.)
+    """
+    deferred: list[Entry] = []
+    for name, device in world.devices.items():
+        if not device.is_idle:
+            continue
+        assert not any(e.key.model in device.models for e in world.live_retries())
+        rests = not world.draining and world.now < world.policy.rests_until(name)
+        for queue in world.policy.waiting_queues:
+            if queue.key.model in device.models:
+                feasible = _feasible(world, name, queue)
+                latency = world.latency(name, queue.key)
+                waits = rests or _may_wait(world, queue, latency)
+                assert not feasible or waits, "an idle device"
+                deferred += [
+                    entry
+                    for entry in feasible
+                    if not rests
+                    and world.reference(queue.key, entry.rows) <= latency.planned(entry.rows)
+                ]
+    return deferred
+
+
+def _feasible(world: World, device: str, queue: KeyQueue) -> list[Entry]:
+    """Return what an idle device could still do in time, alone."""
+    latency = world.latency(device, queue.key)
+    start = world.now + world.policy.batch_margin(queue) + EPS * world.unit
+    timed = [
+        entry
+        for entry in queue.timed.entries
+        if start + latency.planned(entry.rows) <= entry.position
+    ]
+    return [*timed, *queue.background.entries]
+
+
+def _may_wait(world: World, queue: KeyQueue, latency: LatencyModel) -> bool:
+    """Whether a queue may wait for company while a device is idle."""
+    key = queue.key
+    full = queue.is_full() and not world.policy.cuts_background(latency, key)
+    if world.draining or (full and not queue.timed.entries):
+        return False
+    if key.mode is Mode.EFFICIENCY or queue.defers:
+        return True
+    return world.now < queue.oldest() + key.max_delay
+
+
+def check_due(world: World) -> None:
+    """Check that the next moment lies ahead, and is early enough for whatever needs it."""
+    due = world.due
+    assert due is None or due > world.now
+    moments = [min(entry.deadline, entry.start_by) for entry in world.waiting]
+    moments += [entry.deadline for entry in world.live_retries()]
+    last = min(moments, default=math.inf) + (SOON + EPS) * world.unit
+    assert last == math.inf or (due is not None and due <= last)
