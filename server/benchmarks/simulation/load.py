@@ -71,6 +71,14 @@ class Load:
         ]
         self.devices = [f"d{i}" for i in range(setting.devices)]
 
+    def skew(self, busy: float) -> None:
+        """Let the share ``busy`` of the requests be for the first model, others for the rest."""
+        random = Random(300 + self.seed)  # noqa: S311  # a simulation
+        rest = range(1, self.setting.models)
+        self._models = [
+            0 if random.random() < busy else random.choice(rest) for _ in range(self.count)
+        ]
+
     @property
     def count(self) -> int:
         """How many requests there are."""

@@ -186,16 +186,21 @@ def check_retry(world: World, batch: Batch) -> None:
 
 
 def note_last_moment(world: World, entry: Entry) -> None:
-    """Note when an entry must have started, if that is later than what was estimated before."""
+    """Note when an entry must have started, by what is estimated now."""
     last = entry.deadline - world.reference(entry.key, entry.rows) - world.policy.margin(entry.key)
-    world.last[entry] = max(world.last.get(entry, -math.inf), min(last, entry.start_by))
+    world.last[entry] = min(last, entry.start_by)
 
 
 def check_nobody_hopeless_waits(world: World) -> None:
-    """Check that whoever cannot be in time by any estimate there ever was has been told so."""
+    """Check that whoever cannot be in time has been told so.
+
+    As the policy does, this looks again only when the moment that was estimated has come.
+    """
+    now = world.now - EPS * world.unit
     for entry in world.waiting:
-        note_last_moment(world, entry)
-        assert world.last[entry] >= world.now - EPS * world.unit, "hopeless, and not told"
+        if world.last[entry] < now:
+            note_last_moment(world, entry)
+            assert world.last[entry] >= now, "hopeless, and not told"
 
 
 def check_idle_devices(world: World) -> list[Entry]:

@@ -74,7 +74,7 @@ class World:
     scheduler does after events. ``log`` has every decision, in terms that depend neither on when
     the world began nor on how long its seconds are.
 
-    ``last`` has when each entry must have started, by the kindest estimate since it came.
+    ``last`` has when each entry must have started, as it was estimated last.
     ``deferred`` are the entries that waited for company at the last turn although a device was
     idle, ``due`` is when the policy wanted its next one, and ``quiet`` tells that nothing but time
     has passed since.

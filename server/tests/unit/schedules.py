@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from jitney.scheduling.batch import Batch
 
-EVENTS = 25
+EVENTS = 24
 START = 1024.0
 """Seconds; a number that is not 0, and shows if something takes 0 for "never"."""
 MS = 2.0**-10

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["bucket_table", "ladder", "refine"]
 
-SHARES: Final = (0.75, 0.87, 1.0)
-GROWTH: Final = 1.15
+TURNS: Final = 4
+"""How many batches' time a promise may have to hold: as many models as that share a device."""
+GROWTH: Final = 1.125
 """Ratio of two buckets where the batches of a promised time end: padding costs the most there."""
 
 
@@ -40,26 +41,25 @@ def ladder(max_rows: int) -> tuple[int, ...]:
 def refine(sizes: Sequence[int], seconds: Sequence[float], slo_seconds: float) -> tuple[int, ...]:
     """Return the buckets to add to ``sizes``, so that batches for a promised time fit one closely.
 
-    A scheduler aims at the largest batch that two of, waiting for one and running in the next, fit
-    into the promise (one of many devices: at one that nearly fills it). Around it, from three
-    quarters of that size to all that the promise allows, buckets follow each other by 15 %. With a
-    coarse ladder a fifth of the answers in time is lost to padding (simulated).
+    A scheduler aims at batches of which the promise holds one to wait for and one to run in; at
+    larger ones where many devices serve one model, at smaller ones where models share a device.
+    From a quarter of the promise to all of it, buckets follow each other by an eighth. With a
+    coarse ladder a tenth of the goodput is lost to padding (simulated).
 
     Sizes between two that were measured are taken to lie on a straight line.
 
     :param sizes: ascending; with ``seconds``, what was measured.
     :param slo_seconds: what is promised; 0 adds nothing.
     """
-    target, most = (_rows_within(sizes, seconds, limit) for limit in (slo_seconds / 2, slo_seconds))
-    if not target:
+    if not _rows_within(sizes, seconds, slo_seconds / 2):
         return ()
-    wanted = {round(target * share) for share in SHARES}
-    size = target * GROWTH
-    while size < most + 1:
-        wanted.add(round(size))
-        size *= GROWTH
-    largest = sizes[-1]
-    return tuple(sorted({size for size in wanted if 1 <= size < largest} - set(sizes)))
+    most = _rows_within(sizes, seconds, slo_seconds)
+    size = max(1, _rows_within(sizes, seconds, slo_seconds / TURNS))
+    wanted = set()
+    while size <= most:
+        wanted.add(size)
+        size = max(size + 1, round(size * GROWTH))
+    return tuple(sorted({size for size in wanted if size < sizes[-1]} - set(sizes)))
 
 
 def _rows_within(sizes: Sequence[int], seconds: Sequence[float], limit: float) -> int:

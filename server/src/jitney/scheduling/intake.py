@@ -95,6 +95,9 @@ class Intake:
                 if tight:  # lower classes do not go before it
                     rows *= lane.share_of_classes(entry.priority)
                 ahead += rows * other.row_seconds
+        if len(waiting) > CANDIDATES:
+            # Too many to be asked one by one; half of them have earlier deadlines, more or less.
+            ahead = max(ahead, self._load.work / 2)
         return free_at + ahead / devices
 
     def make_room(self, queue: KeyQueue, entry: Entry) -> Sequence[Entry]:

@@ -98,6 +98,7 @@ class LatencyModel:
         self._seen = [0.0] * len(self._sizes)
         self._scaled = TRIALS
         self._grows = False
+        self._guessed = False
         self._line = Line(zip(self._sizes, self._base, strict=True))
         # What is read, with drift and margin in it; 0 is never a drift.
         self._made_for = 0.0
@@ -126,6 +127,7 @@ class LatencyModel:
         if least_spread:
             model._spread = [max(GUESSED_SPREAD, spread) for spread in model._spread]
         model._measured = [(0.0, spread) for spread in model._spread]
+        model._guessed = True
         model._scaled = 0
         return model
 
@@ -136,7 +138,7 @@ class LatencyModel:
         The table is made from the batches' own sizes.
         """
         model = cls(LatencyProfile((), (), ()), max_rows, drift, z=z)
-        model._grows = True
+        model._grows = model._guessed = True
         return model
 
     def __repr__(self) -> str:
@@ -315,7 +317,7 @@ class LatencyModel:
     def _learn(self, at: int, ratio: float, share: float, strength: float) -> None:
         error = _clip(ratio - 1.0)
         seen = self._seen[at]
-        if self._grows and seen < TRIALS:
+        if self._guessed and seen < TRIALS:
             step = 1.0 / (1.0 + seen) if ratio > 1.0 else max(0.5, 1.0 / (1.0 + seen))
             self._base[at] *= math.pow(ratio, min(1.0, step * strength))
         else:

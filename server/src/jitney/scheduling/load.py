@@ -40,7 +40,8 @@ class Load:
     answered. ``tight``: more is asked for than there is. ``shortest`` is the least slack, in
     seconds, of the queues that see deadlines now; infinite where there are none, and ``longest``
     the longest of their best batches, 0 where there is only one of them. ``turns`` is how often a
-    batch's time fits into the slack of its entries when all queues take turns.
+    batch's time fits into the slack of its entries when all queues take turns. ``work`` are the
+    device seconds, at least, of all that waits with a deadline.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Load:
         "tight",
         "turns",
         "utilisation",
+        "work",
     )
 
     def __init__(self) -> None:
@@ -62,17 +64,17 @@ class Load:
         self.shortest = math.inf
         self.turns = 2.0
         self.longest = 0.0
+        self.work = 0.0
         self.tight = False
 
     def update(self, queues: Collection[KeyQueue], devices: int, now: float) -> None:
         """Work everything out anew; O(queues)."""
         devices = max(1, devices)
         rates = [(queue, queue.rate_at(now)) for queue in queues if queue.slo]
-        # A queue that sees less than one row in a SLO has no cycle to share.
-        self.active = sum(min(1.0, rate * queue.slo) for queue, rate in rates)
+        self.active = sum(_presence(queue, rate) for queue, rate in rates)
         self.shortest = min((q.slo for q, rate in rates if rate * q.slo > RARE), default=math.inf)
         self.turns = turns = 1 + max(1.0, self.active) / devices
-        demand = backlog = corrected = 0.0
+        demand = backlog = corrected = work = 0.0
         lengths: list[float] = []
         for queue, rate in rates:
             value(queue, queue.slo / turns)
@@ -80,6 +82,7 @@ class Load:
                 continue
             demand += rate / queue.worth
             corrected += rate / queue.worth / queue.seen_at(now)
+            work += queue.timed.rows * queue.row_seconds
             backlog += queue.timed.rows / (queue.worth * queue.slo)
             if rate * queue.slo > RARE:
                 lengths.append(queue.best_rows / queue.worth)
@@ -89,6 +92,7 @@ class Load:
                 queue.rate *= MOST * devices / demand
         if corrected > GROSS * devices:
             demand = corrected
+        self.work = work
         self.longest = max(lengths) if len(lengths) > 1 else 0.0
         self.demand = demand
         self.utilisation = max(demand, BACKLOG * backlog) / devices
@@ -100,6 +104,15 @@ class Load:
         for queue, rate in rates:
             saved = rate * (1 / queue.worth - queue.latency.alpha) if queue.worth else 0.0
             queue.defers = busy and saved > 1
+
+
+def _presence(queue: KeyQueue, rate: float) -> float:
+    """Return how much of a turn a queue takes: less than one where its batches must be small."""
+    rows = rate * queue.slo
+    if not queue.worth or rows >= queue.best_rows:
+        return min(1.0, rows)
+    usual = queue.latency.planned(max(1, int(rows)))
+    return min(1.0, rows, usual / queue.latency.planned(queue.best_rows))
 
 
 def value(queue: KeyQueue, longest: float) -> None:
