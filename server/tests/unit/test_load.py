@@ -170,3 +170,13 @@ def test_where_nothing_is_known_nothing_is_priced() -> None:
     load = load_of(queue)
 
     assert (64, 0.0, 0.0) == (queue.best_rows, queue.worth, load.utilisation)
+
+
+def test_what_was_known_of_a_lost_device_is_not_needed() -> None:
+    """A queue that was priced by its latencies is looked at again when none are known any more."""
+    queue = asked(100.0)
+    load_of(queue)
+    queue.latency = LatencyModel.unknown(64)
+
+    assert pytest.approx(1.0) == load_of(queue).active
+    assert 0.0 == queue.worth

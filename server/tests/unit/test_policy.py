@@ -241,6 +241,21 @@ def test_what_other_devices_have_to_do_makes_nobody_late() -> None:
     assert [entry] in [batch.entries for batch in started(policy)]
 
 
+def test_many_shapes_that_other_devices_have_to_do_make_nobody_late_either() -> None:
+    """The work of a hundred queues that wait for a busy device is not an idle one's."""
+    shapes = [make_key("busy", dims=(n,), max_rows=1) for n in range(1, 101)]
+    policy = policy_for(*shapes, profile=PROFILE)
+    bring_up(policy, "d1", idle := make_key("idle"), profile=PROFILE)
+    for key in shapes:
+        offer(policy, key, deadline=10.0)
+    started(policy)
+    assert [] == started(policy, 0.5)
+
+    entry = offer(policy, idle, at=0.5, deadline=0.510)
+
+    assert [[entry]] == [batch.entries for batch in started(policy, 0.5)]
+
+
 def test_heads_are_given_up_for_a_clearly_larger_batch() -> None:
     """One that has time for itself alone bars ten others: it is told to come back later."""
     policy = policy_for(key := make_key(max_rows=16), profile=PROFILE)

@@ -95,8 +95,9 @@ class Intake:
                 if tight:  # lower classes do not go before it
                     rows *= lane.share_of_classes(entry.priority)
                 ahead += rows * other.row_seconds
-        if len(waiting) > CANDIDATES:
+        if len(waiting) > CANDIDATES and free_at > now:
             # Too many to be asked one by one; half of them have earlier deadlines, more or less.
+            # Not beside an idle device: what waits then is not for it.
             ahead = max(ahead, self._load.work / 2)
         return free_at + ahead / devices
 

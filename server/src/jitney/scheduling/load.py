@@ -71,7 +71,8 @@ class Load:
         """Work everything out anew; O(queues)."""
         devices = max(1, devices)
         rates = [(queue, queue.rate_at(now)) for queue in queues if queue.slo]
-        self.active = sum(_presence(queue, rate) for queue, rate in rates)
+        # A queue that sees less than one row in a SLO has no cycle to share.
+        self.active = sum(min(1.0, rate * queue.slo) for queue, rate in rates)
         self.shortest = min((q.slo for q, rate in rates if rate * q.slo > RARE), default=math.inf)
         self.turns = turns = 1 + max(1.0, self.active) / devices
         demand = backlog = corrected = work = 0.0
@@ -104,15 +105,6 @@ class Load:
         for queue, rate in rates:
             saved = rate * (1 / queue.worth - queue.latency.alpha) if queue.worth else 0.0
             queue.defers = busy and saved > 1
-
-
-def _presence(queue: KeyQueue, rate: float) -> float:
-    """Return how much of a turn a queue takes: less than one where its batches must be small."""
-    rows = rate * queue.slo
-    if not queue.worth or rows >= queue.best_rows:
-        return min(1.0, rows)
-    usual = queue.latency.planned(max(1, int(rows)))
-    return min(1.0, rows, usual / queue.latency.planned(queue.best_rows))
 
 
 def value(queue: KeyQueue, longest: float) -> None:
