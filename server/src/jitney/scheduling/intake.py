@@ -92,7 +92,8 @@ class Intake:
                 # Mostly they come in the order of their deadlines, and all of it is ahead.
                 last = lane.positions[-1]
                 rows = lane.rows if position >= last else lane.rows_before(position)
-                if tight:  # lower classes do not go before it
+                if tight and lane.classes[entry.priority] != len(lane.positions):
+                    # Lower classes do not go before it.
                     rows *= lane.share_of_classes(entry.priority)
                 ahead += rows * other.row_seconds
         if len(waiting) > CANDIDATES and free_at > now:

@@ -48,6 +48,8 @@ REFER_EVERY: Final = 1.0
 ALLOWED: Final = 1.25
 """How much longer than usual, at its time, the batch of an entry may take that must only start by
 some moment."""
+HURRIED: Final = 0.9
+"""Part of the usual slack below which an entry is in a hurry."""
 UNKNOWN_ROW: Final = 1e-3
 """Seconds that a row is thought to take where nothing is known, for turns."""
 SOON: Final = 1e-6
@@ -153,9 +155,10 @@ class Policy:
             time; QUEUE_FULL when its model has ``max_queue_rows`` rows waiting already.
         """
         queue = self._backlog.queue(entry.key, now, self._fleet)
-        least = queue.latency.planned(entry.rows) + self._margin(queue)
+        margin = self._margin(queue)
+        least = queue.latency.planned(entry.rows) + margin
         if entry.is_timed:
-            self._place(queue, entry)
+            self._place(queue, entry, margin)
             self._intake.check_possible(queue, entry, least, now)
             self._note_demand(queue, entry, now)
         if now >= self._reprice_at:
@@ -168,18 +171,18 @@ class Policy:
         if not entry.is_timed:
             seconds = entry.rows * (queue.latency.row_seconds or UNKNOWN_ROW)
             entry.position = self._flows.tag(entry, seconds)
-        self._backlog.push(queue, entry, self._margin(queue))
+        self._backlog.push(queue, entry, margin)
         return [(victim, refusals.overloaded(queue, victim, "TENANT_QUOTA")) for victim in victims]
 
     def _margin(self, queue: KeyQueue) -> float:
         """Return the seconds to allow for a lone request, beside the device's."""
         return self._host.margin(1, queue.slo or NO_DEADLINE)
 
-    def _place(self, queue: KeyQueue, entry: Entry) -> None:
+    def _place(self, queue: KeyQueue, entry: Entry, margin: float) -> None:
         """Give a timed entry its position: the latest end of its batch."""
         entry.position = entry.deadline
         if entry.start_by != NO_DEADLINE:
-            usual = queue.latency.planned(max(entry.rows, queue.best_rows)) + self._margin(queue)
+            usual = queue.latency.planned(max(entry.rows, queue.best_rows)) + margin
             entry.position = min(entry.deadline, entry.start_by + ALLOWED * usual)
 
     def _note_demand(self, queue: KeyQueue, entry: Entry, now: float) -> None:
@@ -190,10 +193,12 @@ class Policy:
         """
         queue.note_arrival(entry, now)
         if queue.worth and (entry.tenant or len(self._backlog.queues) > 1):
-            # In a hurry it is served in a small batch, which costs more for each row.
-            room = queue.latency.rows_within((entry.position - now) / self._load.turns)
-            rows = max(1, min(room, queue.best_rows))
-            seconds = entry.rows * queue.latency.planned(rows) / rows
+            seconds = entry.rows / queue.worth
+            if entry.position - now < HURRIED * queue.slo:
+                # It is served in a small batch, which costs more for each row.
+                room = queue.latency.rows_within((entry.position - now) / self._load.turns)
+                rows = max(1, min(room, queue.best_rows))
+                seconds = entry.rows * queue.latency.planned(rows) / rows
             self._tenants.note_arrival(entry, seconds, queue.slo, now)
 
     def _remove(self, entry: Entry) -> None:
