@@ -319,9 +319,11 @@ class Chooser:
 
 
 def _can_wait(choice: Choice, until: float) -> bool:
-    return choice.latest > until and all(
-        entry.start_by > until for entry in (*choice.timed, *choice.riders)
-    )
+    """Whether a batch would still be in time for everybody in it if it started at ``until``."""
+    entries = (*choice.timed, *choice.riders)
+    # Background has no latest start, but a turn.
+    in_time = choice.rank == BACKGROUND or choice.latest > until
+    return in_time and all(entry.start_by > until for entry in entries)
 
 
 def _fit(

@@ -171,7 +171,8 @@ class Policy:
         if not entry.is_timed:
             seconds = entry.rows * (queue.latency.row_seconds or UNKNOWN_ROW)
             entry.position = self._flows.tag(entry, seconds)
-        self._backlog.push(queue, entry, margin)
+        # The margin anew: it depends on the slack that the queue's entries bring.
+        self._backlog.push(queue, entry, self._margin(queue))
         return [(victim, refusals.overloaded(queue, victim, "TENANT_QUOTA")) for victim in victims]
 
     def _margin(self, queue: KeyQueue) -> float:
@@ -279,6 +280,9 @@ class Policy:
         if self._retries:
             batch, late = self._retries.take(device, self._fleet.latency, now)
             self._refuse_late(late, turn)
+        if batch is None and self._rests(device, now):
+            self._chooser.wakes_at = min(self._chooser.wakes_at, device.rests_until)
+            return False
         if batch is None and self._backlog.waiting:
             candidates = self._backlog.candidates(device)
             others = self._fleet.others(device, now)
@@ -295,6 +299,17 @@ class Policy:
         device.start(batch, now)
         turn.batches.append(batch)
         return True
+
+    def _rests(self, device: DeviceState, now: float) -> bool:
+        """Whether a device rests, and nobody need be asked about it.
+
+        The chooser knows the rule of rest better; this spares it the look at all queues with every
+        newcomer, which small models with many callers would pay for.
+        """
+        if now >= device.rests_until or self._chooser.draining or self._backlog.full:
+            return False
+        soonest = self._backlog.expiries.next()
+        return soonest is None or soonest > device.rests_until + LONGEST_REST
 
     def _stage(self, device: DeviceState, now: float, turn: Turn) -> None:
         """Give a busy device a full batch to go on with, if there is one."""
