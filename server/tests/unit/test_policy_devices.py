@@ -307,6 +307,21 @@ def test_small_batches_start_so_far_apart_that_their_overhead_has_its_share() ->
     assert 1 == take(policy, 0.81 * MS).rows
 
 
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_clock_that_has_run_for_long_rests_as_well(beside: int) -> None:
+    """Entries without deadline have a turn and no moment: it is not compared with the clock."""
+    now, key = 1000.0, make_key(max_rows=4)
+    policy = learnt(0.25, 0.2 * MS, key)
+    offer(policy, key, at=now)
+    offer(policy, key, at=now)
+    policy.completed(take(policy, now), now + 0.1 * MS, 0.0, 0.2 * MS)
+    offer(policy, key, at=now + 0.1 * MS)
+    for _ in range(beside):  # one with so little time that all queues are looked at
+        offer(policy, make_key("other"), at=now + 0.1 * MS, deadline=now + 3 * MS)
+
+    assert [] == started(policy, now + 0.1 * MS)
+
+
 def test_a_full_batch_and_a_drain_do_not_rest() -> None:
     """The rest is for company, so it ends when the batch is full or nobody will come."""
     key = make_key(max_rows=4)
