@@ -206,7 +206,22 @@ def test_without_matplotlib_the_extra_is_named(
     assert expected == capsys.readouterr().err
     monkeypatch.undo()
     pytest.importorskip("matplotlib")
-    require_plots()
+    require_plots(Path("echo.png"))
+
+
+@pytest.mark.parametrize(
+    ("file", "fault"),
+    [
+        ("echo.txt", "--plot echo.txt: expected a name that ends in .png, .svg, .pdf"),
+        ("nowhere/echo.png", "--plot nowhere/echo.png: there is no such folder"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_told_at_once(
+    capsys: pytest.CaptureFixture[str], file: str, fault: str
+) -> None:
+    """Before minutes are spent on measuring."""
+    assert 1 == main(["profile", "echo", "--plot", file])
+    assert f"jitney: error: {fault}\n" == capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
