@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from model_versions import report
@@ -19,9 +19,6 @@ from jitney.cli.sweep import Swept, located
 from jitney.errors import ConfigError
 from jitney.latency_profile import LatencyProfile
 from jitney.types import ModelRef
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MIB = 1 << 20
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
