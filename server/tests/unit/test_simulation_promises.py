@@ -55,6 +55,17 @@ def test_higher_classes_are_served_when_there_is_too_much() -> None:
     assert tally.groups[2].share > 0.3
 
 
+def test_the_lowest_class_does_not_starve_beside_one_that_takes_everything() -> None:
+    """High requests ask for nearly three times the devices; now and then a low one is answered."""
+    setting = BY_NAME["S2"]
+    high, low = Caller(setting.slo, 0), Caller(setting.slo, 2)
+    load = Load(setting, 1, who=lambda i: low if i % 10 == 0 else high)
+    rate = 3 * staggered(setting)
+    tally = Tally(load.moment(0.05, rate), group=lambda entry: entry.priority)
+    load.simulate(POLICIES[JITNEY](load), rate, tally)
+    assert tally.groups[2].in_time >= 10
+
+
 @pytest.mark.parametrize(("condition", "loss"), [("jitter 5 %", 0.10), ("padded as served", 0.03)])
 def test_what_disturbs_costs_little(condition: str, loss: float) -> None:
     """Jitter of 5 % takes at most a tenth of the goodput, the server's buckets .03 of the bound."""

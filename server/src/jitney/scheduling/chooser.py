@@ -149,6 +149,8 @@ class Chooser:
 
     def _account(self, chosen: Choice, background: Choice | None) -> None:
         """Put a twentieth of what deadlines get into the reserve, and take claims out of it."""
+        if self._load.tight:
+            self._ranks.count_batch()
         if background is None:
             return
         if chosen.timed:
@@ -156,8 +158,6 @@ class Chooser:
             self._owed = min(most, self._owed + RESERVE * chosen.planned)
         else:
             self._owed = max(0.0, self._owed - chosen.planned)
-        if self._load.tight:
-            self._ranks.count_batch()
 
     # -- one queue ------------------------------------------------------------------------------
 
