@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from benchmarks import correctness, machine, models, suite
+from benchmarks.command import add_results, end_on_sigterm
 from benchmarks.comparison import Effort
 from benchmarks.process import BenchmarkError
 from benchmarks.profiling import profile
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from benchmarks.comparison import Report
 
-RESULTS: Final = Path(__file__).parent / "results"
 SPEED: Final[dict[str, Callable[[Stage], Report]]] = {
     "transport": suite.transport,
     "batching": suite.batching,
@@ -37,7 +36,7 @@ COUNT: Final = 200_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line names; return 1 when a bar was missed or an answer was wrong."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _on_signal)
+    end_on_sigterm()
     effort = Effort(options.rounds, options.seconds)
     names = options.names or [*SPEED, CORRECTNESS]
     if names[0] == "profile":
@@ -105,19 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--callers", choices=tuple(suite.KINDS), default=suite.AIO, help="callers of profile"
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept"
-    )
-    where.add_argument(
-        "--no-results", dest="results", action="store_const", const=None, help="keep none"
-    )
+    add_results(parser)
     return parser
-
-
-def _on_signal(number: int, _: object) -> NoReturn:
-    # As an exception it unwinds the blocks that end the processes.
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Http2Connection", "Ledger", "data_frame", "frame", "grant"]
+__all__ = ["Http2Connection", "Ledger", "data_frame", "frame", "grant", "greeting"]
 
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 ACK = END_STREAM = 0x1
@@ -97,12 +97,7 @@ class Http2Connection(asyncio.Protocol):
         """Say hello, and grant the server all the window there is."""
         # uvloop's transports are no subclasses of asyncio's, so the type cannot be asserted.
         self._transport = cast("asyncio.Transport", transport)
-        setting = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + LARGEST_WINDOW.to_bytes(4, "big")
-        self._transport.write(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-            + frame(SETTINGS, 0, 0, setting)
-            + grant(LARGEST_WINDOW - INITIAL_WINDOW)
-        )
+        self._transport.write(greeting())
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the round; nothing reconnects."""
@@ -205,6 +200,16 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 def grant(size: int) -> bytes:
     """Return the frame that lets the other side send ``size`` more bytes on the connection."""
     return frame(WINDOW_UPDATE, 0, 0, size.to_bytes(4, "big"))
+
+
+def greeting() -> bytes:
+    """Return what a client says first; it grants the server all the window there is."""
+    setting = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + LARGEST_WINDOW.to_bytes(4, "big")
+    return (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + frame(SETTINGS, 0, 0, setting)
+        + grant(LARGEST_WINDOW - INITIAL_WINDOW)
+    )
 
 
 def data_frame(message: bytes) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from benchmarks import machine
+from benchmarks.command import add_results
 from benchmarks.simulation import (
     conditions,
     fairness,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from benchmarks.simulation.jobs import Job, Record
 
-RESULTS: Final = Path(__file__).parents[1] / "results"
 NAME: Final = "simulation"
 CASES: Final = ("S1", "S2", "S3", "S4", "S5")
 """Settings of the fairness and priority cases: one queue and several, few devices and many."""
@@ -177,13 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--processes", type=int, default=max(1, len(os.sched_getaffinity(0))), metavar="N"
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept"
-    )
-    where.add_argument(
-        "--no-results", dest="results", action="store_const", const=None, help="keep none"
-    )
+    add_results(parser)
     return parser
 
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import machine
+from benchmarks.command import add_results, end_on_sigterm
 from benchmarks.process import BenchmarkError
 from benchmarks.simulation.bounds import staggered
 from benchmarks.wallclock.goodput import BAR, Bracket, Step, measure_goodput, search
@@ -34,11 +34,9 @@ from benchmarks.wallclock.virtual import simulated_goodput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn
 
     from benchmarks.simulation.settings import Setting
 
-RESULTS: Final = Path(__file__).parents[1] / "results"
 CAPACITY_SHARE: Final = 0.9
 """Of the staggered capacity: what stands for the goodput where it only sets the tenants' shares."""
 SLOWED_COUNT: Final = 10_500
@@ -68,7 +66,7 @@ class _Found:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line names; return 1 when a bar was missed."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _on_signal)
+    end_on_sigterm()
     names = options.parts or list(PARTS)
     if unknown := set(names) - set(PARTS):
         print(f"no part {min(unknown)!r}; there are {', '.join(PARTS)}")
@@ -174,19 +172,8 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="native frames in profile",
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept"
-    )
-    where.add_argument(
-        "--no-results", dest="results", action="store_const", const=None, help="keep none"
-    )
+    add_results(parser)
     return parser
-
-
-def _on_signal(number: int, _: object) -> NoReturn:
-    # As an exception it unwinds the blocks that end the processes.
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

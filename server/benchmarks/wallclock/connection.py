@@ -21,8 +21,6 @@ from benchmarks.http2 import (
     GOAWAY,
     HEADERS,
     INITIAL_WINDOW,
-    INITIAL_WINDOW_SIZE,
-    LARGEST_WINDOW,
     MESSAGE_PREFIX,
     NUMBER_AT,
     PING,
@@ -33,6 +31,7 @@ from benchmarks.http2 import (
     data_frame,
     frame,
     grant,
+    greeting,
 )
 from benchmarks.wallclock.hpack import HeaderError, HeaderReader, HeaderWriter
 
@@ -131,12 +130,7 @@ class OpenConnection(asyncio.Protocol):
         """Say hello, and grant the server all the window there is."""
         # uvloop's transports are no subclasses of asyncio's, so the type cannot be asserted.
         self._transport = cast("asyncio.Transport", transport)
-        setting = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + LARGEST_WINDOW.to_bytes(4, "big")
-        self._transport.write(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-            + frame(SETTINGS, 0, 0, setting)
-            + grant(LARGEST_WINDOW - INITIAL_WINDOW)
-        )
+        self._transport.write(greeting())
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  # asyncio's
         """Count what was open as lost; nothing reconnects."""

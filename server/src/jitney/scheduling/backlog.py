@@ -91,14 +91,13 @@ class Backlog:
             place = (model, entry.tenant)
             self.tenant_rows[place] = self.tenant_rows.get(place, 0) + entry.rows
 
-    def remove(self, entry: Entry) -> KeyQueue:
-        """Take a waiting entry out for good; return where it was."""
+    def remove(self, entry: Entry) -> None:
+        """Take a waiting entry out for good."""
         entry.state = State.DONE
         queue = self._queues[entry.key]
         lane = queue.timed if entry.is_timed else queue.background
         lane.remove(entry)
         self.left(queue, (entry,))
-        return queue
 
     def left(self, queue: KeyQueue, entries: Sequence[Entry]) -> None:
         """Bring the sums up to date after entries were taken out of a queue's lanes."""

@@ -25,8 +25,8 @@ class DeviceState:
 
     ``models`` has for each what its sweep measured, and the drift of the device at that time.
     ``free_at`` is when what it has been given is expected to end. While it is ``loading`` a model
-    it runs nothing. Until ``rests_until`` it is given
-    nothing unless some queue has a full batch, or something would be late.
+    it runs nothing. Until ``rests_until`` it is given nothing unless some queue has a full batch,
+    or something would be late.
 
     What was learnt is kept by model and shape, not by key: keys are made anew when their makers
     forget them.

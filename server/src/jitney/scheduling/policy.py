@@ -267,7 +267,7 @@ class Policy:
                 # It is estimated to take less time than when this moment was set.
                 expiries.postpone(last, entry)
                 continue
-            self._backlog.remove(entry)
+            self._remove(entry)
             turn.refused.append((entry, refusals.expired(entry, now)))
         self._refuse_late(self._retries.expire(now), turn)
 

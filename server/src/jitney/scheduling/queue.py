@@ -30,12 +30,12 @@ class KeyQueue:
     (``fairness``).
 
     ``latency`` is how long batches take on the fastest device that has the model, as of the
-    fleet's ``epoch``. ``rate`` is the
-    smoothed rate of arrival of timed rows, per second; ``slo`` the slack that three of four have
-    on arrival. ``best_rows`` (scheduling theory's b*) is the batch size at which devices that share
-    all queues in turn just keep that slack, and ``worth`` (p*) the rows per device second that it
-    yields: both are the price's, see ``load``; so is ``row_seconds``, the least that a row can
-    cost, and ``defers``: waiting for a larger batch saves more device time than it idles away.
+    fleet's ``epoch``. ``rate`` is the smoothed rate of arrival of timed rows, per second; ``slo``
+    the slack that three of four have on arrival. ``best_rows`` (scheduling theory's b*) is the
+    batch size at which devices that share all queues in turn just keep that slack, and ``worth``
+    (p*) the rows per device second that it yields: both are the price's, see ``load``; so is
+    ``row_seconds``, the least that a row can cost, and ``defers``: waiting for a larger batch saves
+    more device time than it idles away.
 
     ``evidence_at`` is when the latencies were last learnt from, or doubted.
     """
