@@ -27,6 +27,9 @@ _KINDS: Final[dict[str, type]] = {
     "warmup_runs": int,
     "sweep_seconds": float,
     "default_slo_seconds": float,
+    "inference_mode": bool,
+    "cudnn": bool,
+    "stateful": bool,
 }
 
 
@@ -39,7 +42,11 @@ class LoadOptions:
     it to one row. ``warmup_runs`` is the most that each bucket is run before it is measured, and
     ``sweep_seconds`` how long runs may take in all before less of them have to do.
     ``default_slo_seconds`` is what requests without a deadline are promised, 0 where it is nothing:
-    around the batch size that it allows, a device that pads gets more buckets.
+    around the batch size that it allows, a device that pads gets more buckets. ``buckets`` are
+    batch sizes that the operator wants to be measured and used besides our own.
+    ``inference_mode`` False runs the model under ``no_grad`` only; ``cudnn`` False runs it without
+    cuDNN. A ``stateful`` model keeps state between runs on purpose, and is told by control inputs
+    which row is which: it is not asked to prove that rows do not mix, nor that runs repeat.
 
     :raises ConfigError: on a value that is out of range, naming the option.
     """
@@ -53,6 +60,10 @@ class LoadOptions:
     warmup_runs: int = 10
     sweep_seconds: float = 5.0
     default_slo_seconds: float = 0.0
+    inference_mode: bool = True
+    cudnn: bool = True
+    stateful: bool = False
+    buckets: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -36,7 +36,9 @@ class TensorSpec:
     ``shape`` has one element per dimension: an int > 0 (fixed), -1 (varies), ``"N"`` (the batch
     dimension, first or absent) or another name (varies, but equally wherever the name occurs).
     ``low`` and ``high`` bound the random values that warm-up and proofs may feed (inclusive).
-    ``labels`` are class names of the last dimension of an output.
+    ``labels`` are class names of the last dimension of an output. ``reshape`` are the dimensions of
+    one row as the model itself takes or gives it, where they differ from those that clients see;
+    None where they do not. Both have as many elements.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TensorSpec:
     low: float | None = None
     high: float | None = None
     labels: tuple[str, ...] = ()
+    reshape: tuple[int, ...] | None = None
 
     @property
     def batched(self) -> bool:

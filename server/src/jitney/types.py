@@ -16,24 +16,55 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchOutputs",
+    "Buffer",
+    "Bytes",
     "Carrier",
     "ModelRef",
     "OutputTensor",
     "Placed",
+    "RemoteBuffer",
     "Request",
     "RequestHeader",
     "TensorHeader",
     "Timing",
 ]
 
-Buffer = bytes | bytearray | memoryview
+Bytes = bytes | bytearray | memoryview
+
+
+class RemoteBuffer(Protocol):
+    """Bytes of a request that are not in its message, such as those in memory shared with it.
+
+    They may change or go away at any time, which must harm nobody but the request: ``read_into``
+    never raises, and whoever made the buffer tells the caller in place of a reply.
+    """
+
+    def __len__(self) -> int:
+        """Return how many bytes there should be."""
+
+    def read(self) -> bytes:
+        """Return a copy.
+
+        :raises InvalidRequest: when they are not there any more.
+        """
+
+    def read_into(self, region: memoryview) -> None:
+        """Copy them into ``region``, which is as long."""
+
+
+Buffer = Bytes | RemoteBuffer
 
 
 class ModelRef(NamedTuple):
-    """A version of a model."""
+    """A version of a model, as it was loaded.
+
+    ``load`` tells two loads of one version apart: while a changed one is being loaded, and until
+    its last request has ended, the one before still serves. Nobody outside sees it.
+    """
 
     name: str
     version: int
+    load: int = 0
 
     def __str__(self) -> str:
         """Return ``name/version``."""
@@ -59,6 +90,8 @@ class RequestHeader:
     out once and remembered under it.
 
     ``outputs`` are the names asked for, empty for all. ``parameters`` are the request's own.
+    ``classes`` says for each of ``outputs`` how many classes are wanted in place of the tensor, 0
+    for the tensor; it is empty where none are.
     ``recurs`` is False for one that was not interned: nothing should be remembered under it.
     ``priority`` is the protocol's: 1 the highest, 0 for the model's default.
     """
@@ -70,6 +103,7 @@ class RequestHeader:
     parameters: Mapping[str, bool | int | str | float] | None = None
     recurs: bool = True
     priority: int = 0
+    classes: tuple[int, ...] = ()
 
 
 class Request:
@@ -146,7 +180,8 @@ class OutputTensor(NamedTuple):
 
     ``shape`` includes the batch dimension where the model has one; ``data`` is valid only until
     the call that hands it over returns. ``row_offsets`` (rows + 1 byte offsets into ``data``)
-    exists for BYTES, whose rows differ in length; it is None otherwise.
+    exists for BYTES, whose rows differ in length; it is None otherwise. ``labels`` are the names of
+    the model's classes, empty where it has none.
     """
 
     name: str
@@ -154,6 +189,7 @@ class OutputTensor(NamedTuple):
     shape: tuple[int, ...]
     data: memoryview
     row_offsets: Sequence[int] | None
+    labels: Sequence[str] = ()
 
 
 class BatchOutputs(NamedTuple):
@@ -182,4 +218,7 @@ class Carrier(Protocol):
     def reply(
         self, placed: Sequence[Placed], outputs: BatchOutputs, timings: Sequence[Timing]
     ) -> Sequence[object]:
-        """Return the finished reply of every request, in order; no view may outlive the call."""
+        """Return the finished reply of every request, in order; no view may outlive the call.
+
+        A ``JitneyError`` in place of a reply ends that one request with it.
+        """

@@ -16,7 +16,8 @@ __all__ = ["Completion", "Executor", "Listener"]
 class Completion(NamedTuple):
     """How a batch ended: outputs or an error, and the worker's stamps in monotonic seconds.
 
-    The views in ``outputs`` are valid only until the call that hands them over returns. The stamps
+    The views in ``outputs`` are valid only until the call that hands them over returns. Without
+    outputs and without an error, all that there was to say has been ``produced`` before. The stamps
     are 0 where the batch never got that far.
     """
 
@@ -52,6 +53,16 @@ class Listener(Protocol):
 
     def completed(self, batch: Batch, completion: Completion) -> None:
         """Note that a batch ended."""
+
+    def produced(self, batch: Batch, completion: Completion) -> None:
+        """Note one of several replies of a batch that goes on; more follow, or ``completed``."""
+
+    def detached(self, batch: Batch, completion: Completion) -> None:
+        """Note that a batch needs its device no longer, although it has not ended.
+
+        Its outputs come by ``produced``; ``completed`` still ends it. The stamps tell how long the
+        device was at it.
+        """
 
     def device_up(self, device: str) -> None:
         """Note that a device can take batches; models become ready on it one by one."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from jitney.builtin import BuiltinSpec
     from jitney.errors import ModelError
     from jitney.load_options import LoadOptions
     from jitney.load_report import LoadReport
@@ -27,6 +28,9 @@ class HeldFile(Protocol):
 class LoadSpec:
     """A model version to be loaded.
 
+    ``devices`` are the names of those that are to have it, empty for all; ``builtin`` is set for a
+    model that has no file.
+
     ``open`` returns its file, hashed and sealed, or raises ``ModelError``; it blocks, so it is
     called in a thread, once for every worker that loads it. ``progress(device, text)`` is told
     what a load is doing.
@@ -36,10 +40,15 @@ class LoadSpec:
     options: LoadOptions
     open: Callable[[], AbstractContextManager[HeldFile]]
     progress: Callable[[str, str], None]
+    devices: tuple[str, ...] = ()
+    builtin: BuiltinSpec | None = None
 
 
 class Loader(Protocol):
     """Who puts models onto devices."""
 
     async def load(self, spec: LoadSpec) -> dict[str, LoadReport | ModelError]:
-        """Load a version onto every device; return the report, or what was wrong, by device."""
+        """Load a version onto its devices; return the report, or what was wrong, by device."""
+
+    def unload(self, ref: ModelRef) -> None:
+        """Drop a version from every device; batches already started still run."""

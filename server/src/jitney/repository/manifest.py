@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from jitney.builtin import BuiltinSpec
+    from jitney.sequence import SequenceConfig
+
 __all__ = [
     "FILE_NAME",
     "BatchingManifest",
+    "LevelManifest",
     "ModelManifest",
     "RuntimeManifest",
     "VersionPolicy",
+    "WarmupManifest",
     "parse_manifest",
     "read_manifest",
     "resolve_signature",
@@ -37,6 +42,7 @@ OPTIMISE: Final = ("auto", "optimised", "frozen", "off")
 MODES: Final = ("latency", "efficiency")
 LONGEST_MS: Final = 3_600_000
 
+OnTimeout: TypeAlias = Literal["reject", "delay"]
 Optimise: TypeAlias = Literal["auto", "optimised", "frozen", "off"]
 Mode: TypeAlias = Literal["latency", "efficiency"]
 
@@ -47,7 +53,10 @@ class BatchingManifest:
 
     ``required`` makes a model that turns out not to be batchable fail to load, instead of being
     served row by row. What ends in ``_ms`` is in milliseconds, ``max_queue_size`` in rows; a
-    ``default_priority`` of 1 is the highest.
+    ``default_priority`` of 1 is the highest. ``buckets`` are batch sizes to be measured and used
+    besides our own. ``priority_levels`` is how many levels clients count, 0 for ours; the level of
+    a request is mapped onto one of our classes. ``on_timeout`` says what becomes of a request that
+    waited too long: it is refused, or waits on behind all others.
     """
 
     enabled: bool = True
@@ -59,6 +68,22 @@ class BatchingManifest:
     default_priority: int | None = None
     mode: Mode | None = None
     split_large_requests: bool | None = None
+    buckets: tuple[int, ...] = ()
+    priority_levels: int = 0
+    on_timeout: OnTimeout = "reject"
+    levels: Mapping[int, LevelManifest] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelManifest:
+    """What holds for one priority level instead of what holds for the model.
+
+    None leaves it to the model. ``max_queue_size`` is in rows, of this level alone.
+    """
+
+    max_queue_size: int | None = None
+    default_timeout_ms: float | None = None
+    on_timeout: OnTimeout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +91,23 @@ class RuntimeManifest:
     """How the program is prepared: ``auto`` measures the forms and takes the fastest right one."""
 
     optimise: Optimise = "auto"
+    inference_mode: bool = True
+    cudnn: bool = True
+    file: str = "model.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupManifest:
+    """A request to be run before a model is ready, besides what the server makes up.
+
+    ``inputs`` names, for each input, where its values come from: ``"zero"``, ``"random"`` or a
+    plain file name in the model's folder ``warmup``; with the shape of one row.
+    """
+
+    name: str
+    rows: int = 1
+    count: int = 1
+    inputs: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +123,11 @@ class VersionPolicy:
 class ModelManifest:
     """A model's ``model.toml``; the default is what a missing file means.
 
-    ``inputs`` and ``outputs`` are None where the file does not describe them.
+    ``inputs`` and ``outputs`` are None where the file does not describe them. ``builtin`` is None
+    for a model with a file, ``sequence`` for one without sequences. ``max_batch_size`` of 0 says
+    that there is no batch dimension. ``devices`` are the kinds (``cpu``, ``cuda``) or names
+    (``cuda:1``) that may run it, empty for all. ``config`` is the serialised ModelConfig that all
+    of it came from, empty where it came from TOML: what it says beyond this class is only shown.
     """
 
     description: str = ""
@@ -91,6 +137,11 @@ class ModelManifest:
     versions: VersionPolicy = field(default_factory=VersionPolicy)
     inputs: tuple[TensorSpec, ...] | None = None
     outputs: tuple[TensorSpec, ...] | None = None
+    builtin: BuiltinSpec | None = None
+    sequence: SequenceConfig | None = None
+    devices: tuple[str, ...] = ()
+    warmup: tuple[WarmupManifest, ...] = ()
+    config: bytes = b""
 
 
 def read_manifest(path: Path) -> ModelManifest:

@@ -83,10 +83,17 @@ class BatchKey:
     the sum of ``Entry.nbytes``. ``max_delay`` is how long, in seconds, the oldest entry may wait
     for company while a device is free. ``max_queue_rows`` bounds the waiting rows of the model, all
     its keys together. ``varies`` tells that rows of this model may have other shapes.
+
+    An input that its requests left out, being optional, is None. ``class_queue_rows`` bounds the
+    waiting rows of each class of the model as well; ``delays_late`` tells, for each class, whether
+    an entry that did not start by ``start_by`` waits on behind all others instead of being refused.
+    Both are empty where no class has anything of its own. A batch of a ``stateful`` model is never
+    run a second time, whatever became of the first. ``fill`` has, for each input, the bytes of a
+    row that holds no entry; it is empty where entries stand without gaps.
     """
 
     model: ModelRef
-    inputs: tuple[tuple[DataType, tuple[int, ...]], ...]
+    inputs: tuple[tuple[DataType, tuple[int, ...]] | None, ...]
     outputs: tuple[TensorSpec, ...]
     max_rows: int
     max_bytes: int
@@ -95,10 +102,16 @@ class BatchKey:
     batched: bool = True
     mode: Mode = Mode.LATENCY
     varies: bool = False
+    class_queue_rows: tuple[int, ...] = ()
+    delays_late: tuple[bool, ...] = ()
+    stateful: bool = False
+    fill: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
         """Return the model and the shapes."""
-        shapes = ",".join(f"{datatype.value}{list(dims)}" for datatype, dims in self.inputs)
+        shapes = ",".join(
+            "-" if spec is None else f"{spec[0].value}{list(spec[1])}" for spec in self.inputs
+        )
         return f"<BatchKey {self.model} {shapes} <={self.max_rows}>"
 
 
@@ -115,6 +128,10 @@ class Entry:
     ``inputs`` and ``outputs`` are ``Placed.order`` and ``Placed.outputs``. ``timing`` is set with
     the reply.
 
+    ``row`` is the row of the batch in which it has to stand, -1 for any: then entries stand one
+    after the other. All entries of a key have one or none. ``partial(entry, reply)`` is called for
+    every reply but the end of a model that gives several for one request.
+
     ``position`` is the policy's: where the entry stands in its queue.
     """
 
@@ -127,9 +144,11 @@ class Entry:
         "key",
         "nbytes",
         "outputs",
+        "partial",
         "position",
         "priority",
         "request",
+        "row",
         "rows",
         "start_by",
         "state",
@@ -153,6 +172,7 @@ class Entry:
         tenant: str = "",
         inputs: Sequence[int] = (0,),
         outputs: Sequence[int] = (0,),
+        row: int = -1,
     ) -> None:
         self.request = request
         self.key = key
@@ -167,10 +187,12 @@ class Entry:
         self.tenant = tenant
         self.inputs = inputs
         self.outputs = outputs
+        self.row = row
         self.position = 0.0
         self.state = State.QUEUED
         self.timing: Timing | None = None
         self.waiter: Callable[[object, JitneyError | None], None] | None = None
+        self.partial: Callable[[Entry, object], None] | None = None
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
