@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 from best_plan import best_plan, plan_from
 
 from jitney.errors import DeadlineExpired, JitneyError, Overloaded
-from jitney.scheduling.batch import Batch, Entry, Mode, Reason, State
+from jitney.scheduling.batch import (
+    NO_DEADLINE,
+    PRIORITIES,
+    Batch,
+    Entry,
+    Mode,
+    Reason,
+    State,
+)
+from jitney.scheduling.placement import gap_sizes
 from jitney.scheduling.policy import SOON
 
 if TYPE_CHECKING:
@@ -50,8 +59,10 @@ def check_refused(
         assert entry in victims
         assert entry in world.waiting
     elif entry in world.waiting:
-        last = entry.deadline - world.reference(entry.key, entry.rows)
+        last = entry.deadline - world.reference(entry.key, entry.span)
         assert min(last - world.policy.margin(entry.key), entry.start_by) < world.now
+        if entry.start_by < world.now:
+            assert not _waits_on(entry), "refused instead of being put last"
     else:
         assert entry in again
         longest = max(
@@ -59,6 +70,22 @@ def check_refused(
             default=0.0,
         )
         assert entry.deadline <= world.now + longest
+
+
+def check_put_last(world: World, entry: Entry) -> None:
+    """Check that an entry that did not start in time waits on behind the others, by its class."""
+    assert State.DONE is not entry.state
+    assert _waits_on(entry, world.classes[entry]), "put last, and not refused"
+    assert world.start_by[entry] < world.now
+    assert (PRIORITIES - 1, NO_DEADLINE) == (entry.priority, entry.start_by)
+    assert entry.is_timed == (entry.deadline != NO_DEADLINE)
+    if entry.is_timed:
+        assert entry.deadline == entry.position
+
+
+def _waits_on(entry: Entry, priority: int | None = None) -> bool:
+    classes = entry.key.delays_late
+    return bool(classes) and classes[entry.priority if priority is None else priority]
 
 
 def check_victims_were_worth_it(world: World, victims: set[Entry]) -> None:
@@ -69,7 +96,7 @@ def check_victims_were_worth_it(world: World, victims: set[Entry]) -> None:
         if device.is_idle and world.now >= world.policy.rests_until(name):
             for entry in victims:
                 if entry.key.model in device.models:
-                    least = world.latency(name, entry.key).planned(entry.rows)
+                    least = world.latency(name, entry.key).planned(entry.span)
                     least += world.policy.margin(entry.key)
                     assert world.now + least > entry.position, "given up beside an idle device"
 
@@ -85,8 +112,10 @@ def check_batch(world: World, batch: Batch, closing: Closing) -> None:
     assert batch.entries
     assert batch.entries == [*choice.timed, *choice.riders]
     assert batch.formed_at == world.now
-    assert sum(e.rows for e in batch.entries) == batch.rows <= key.max_rows
-    assert sum(e.nbytes for e in batch.entries) == batch.nbytes <= key.max_bytes
+    assert _rows(batch) == batch.rows <= key.max_rows
+    assert sum(e.nbytes for e in batch.entries) == batch.nbytes
+    if not key.fill:
+        assert batch.nbytes <= key.max_bytes
     assert batch.planned == latency.planned(batch.rows)
     for entry in batch.entries:
         assert key is entry.key
@@ -102,8 +131,42 @@ def check_batch(world: World, batch: Batch, closing: Closing) -> None:
     if batch.reason is Reason.FULL:
         _check_full(batch, closing)
     assert world.draining or batch.reason is not Reason.DRAIN
+    if key.fill:
+        _check_rows(closing, latency)
+        return
     _check_order(world, closing, latency)
     _check_plan(closing, latency)
+
+
+def _rows(batch: Batch) -> int:
+    """Return how many rows a batch must have: up to the last one that is taken, if they are."""
+    if not batch.key.fill:
+        return sum(entry.rows for entry in batch.entries)
+    rows = [entry.row for entry in batch.entries]
+    assert len(rows) == len(set(rows)), "two entries in one row"
+    assert all(entry.rows == 1 for entry in batch.entries)
+    return 1 + max(rows)
+
+
+def _check_rows(closing: Closing, latency: LatencyModel) -> None:
+    """Check that nobody with a deadline and a free row was left behind for nothing.
+
+    Whoever is would not be in time itself, or would make the batch late, or had no room.
+    """
+    choice, key = closing.choice, closing.choice.queue.key
+    if not choice.timed:
+        assert closing.background
+        return
+    taken = {entry.row for entry in (*choice.timed, *choice.riders)}
+    due = min(entry.position for entry in choice.timed)
+    nbytes = sum(entry.nbytes for entry in choice.timed)
+    for entry in closing.timed:
+        if entry in choice.timed or entry.row in taken:
+            continue
+        rows = max(entry.span, *(e.span for e in choice.timed))
+        late = closing.terms.start + latency.planned(rows) > min(due, entry.position)
+        gaps = sum(gap_sizes(key)) * rows
+        assert late or nbytes + entry.nbytes + gaps > key.max_bytes, "left behind"
 
 
 def _check_full(batch: Batch, closing: Closing) -> None:
@@ -111,7 +174,10 @@ def _check_full(batch: Batch, closing: Closing) -> None:
     key, taken, lane = batch.key, closing.choice.timed, closing.timed
     if not taken:
         taken, lane = closing.choice.riders, closing.background
-    if batch.rows < key.max_rows and batch.nbytes < key.max_bytes:
+    if key.fill:
+        gaps = sum(gap_sizes(key)) * key.max_rows
+        assert len(batch.entries) == key.max_rows or batch.nbytes + gaps > key.max_bytes - 8
+    elif batch.rows < key.max_rows and batch.nbytes < key.max_bytes:
         following = lane[lane.index(taken[-1]) + 1]
         rows, nbytes = batch.rows + following.rows, batch.nbytes + following.nbytes
         assert rows > key.max_rows or nbytes > key.max_bytes, "called full"
@@ -174,7 +240,7 @@ def check_retry(world: World, batch: Batch) -> None:
     assert not batch.staged
     assert batch.key.model in device.models
     assert batch.entries
-    assert sum(e.rows for e in batch.entries) == batch.rows
+    assert _rows(batch) == batch.rows
     assert sum(e.nbytes for e in batch.entries) == batch.nbytes
     for entry in batch.entries:
         assert State.RUNNING is entry.state
@@ -187,7 +253,7 @@ def check_retry(world: World, batch: Batch) -> None:
 
 def note_last_moment(world: World, entry: Entry) -> None:
     """Note when an entry must have started, by what is estimated now."""
-    last = entry.deadline - world.reference(entry.key, entry.rows) - world.policy.margin(entry.key)
+    last = entry.deadline - world.reference(entry.key, entry.span) - world.policy.margin(entry.key)
     world.last[entry] = min(last, entry.start_by)
 
 
@@ -225,7 +291,7 @@ def check_idle_devices(world: World) -> list[Entry]:
                     entry
                     for entry in feasible
                     if not rests
-                    and world.reference(queue.key, entry.rows) <= latency.planned(entry.rows)
+                    and world.reference(queue.key, entry.span) <= latency.planned(entry.span)
                 ]
     return deferred
 
@@ -237,7 +303,7 @@ def _feasible(world: World, device: str, queue: KeyQueue) -> list[Entry]:
     timed = [
         entry
         for entry in queue.timed.entries
-        if start + latency.planned(entry.rows) <= entry.position
+        if start + latency.planned(entry.span) <= entry.position
     ]
     return [*timed, *queue.background.entries]
 
@@ -246,6 +312,9 @@ def _may_wait(world: World, queue: KeyQueue, latency: LatencyModel) -> bool:
     """Whether a queue may wait for company while a device is idle."""
     key = queue.key
     full = queue.is_full() and not world.policy.cuts_background(latency, key)
+    if key.fill:  # two that want the same row do not fill two
+        entries = (*queue.timed.entries, *queue.background.entries)
+        full = full and len({entry.row for entry in entries}) >= key.max_rows
     if world.draining or (full and not queue.timed.entries):
         return False
     if key.mode is Mode.EFFICIENCY or queue.defers:

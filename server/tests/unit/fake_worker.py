@@ -160,6 +160,8 @@ class FakeWorker:
         inputs, outputs = self.memory.inputs[run.slot], self.memory.outputs[run.slot]
         tensors = []
         for tensor in run.inputs:
+            if tensor is None:
+                continue
             end = tensor.offset + tensor.nbytes
             outputs[tensor.offset : end] = inputs[tensor.offset : end]
             at = -1

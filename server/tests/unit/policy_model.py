@@ -12,6 +12,7 @@ from contract import (
     check_idle_devices,
     check_nobody_hopeless_waits,
     check_predicted,
+    check_put_last,
     check_refused,
     check_retry,
     check_victims_were_worth_it,
@@ -21,7 +22,7 @@ from sums import check_nothing_left, check_sums
 from watched_policy import WatchedPolicy
 
 from jitney.errors import DeadlineTooShort, Overloaded
-from jitney.scheduling.batch import NORMAL, Batch, BatchKey, Entry, Reason, State
+from jitney.scheduling.batch import NORMAL, Batch, BatchKey, Entry, Reason, State, rows_of
 from jitney.scheduling.policy import LONGEST_REST, PolicySettings
 from jitney.testing import Ends, make_request
 
@@ -74,6 +75,7 @@ class World:
     scheduler does after events. ``log`` has every decision, in terms that depend neither on when
     the world began nor on how long its seconds are.
 
+    ``start_by`` and ``classes`` are what entries brought, of which the policy may put them last.
     ``last`` has when each entry must have started, as it was estimated last.
     ``deferred`` are the entries that waited for company at the last turn although a device was
     idle, ``due`` is when the policy wanted its next one, and ``quiet`` tells that nothing but time
@@ -91,6 +93,8 @@ class World:
         self.ended: dict[Entry, str] = {}
         self.deferred: list[Entry] = []
         self.last: dict[Entry, float] = {}
+        self.start_by: dict[Entry, float] = {}
+        self.classes: dict[Entry, int] = {}
         self.due: float | None = None
         self.draining = self.quiet = False
         self.log: list[tuple[object, ...]] = []
@@ -107,6 +111,7 @@ class World:
         priority: int = NORMAL,
         tenant: str = "",
         nbytes: int = 0,
+        row: int = -1,
     ) -> Ticket | None:
         """Offer an entry; return it if it was taken on."""
         self.quiet = False
@@ -121,11 +126,13 @@ class World:
             start_by=self.now + start_within,
             priority=priority,
             tenant=tenant,
+            row=row,
         )
         entry.number = self.count
         self.count += 1
         before = self.rows_of(key.model)
-        least = self.reference(key, rows) + self.policy.margin(key)
+        of_class = self.rows_of_class(entry)
+        least = self.reference(key, entry.span) + self.policy.margin(key)
         evicted: Sequence[tuple[Entry, JitneyError]] = ()
         error: JitneyError | None = None
         try:
@@ -134,7 +141,7 @@ class World:
             error = refusal
         assert (self.now + least > entry.deadline) == isinstance(error, DeadlineTooShort)
         if error is not None:
-            self.check_turned_away(entry, error, before)
+            self.check_turned_away(entry, error, before, of_class)
             return None
         for victim, why in evicted:
             assert before + rows > key.max_queue_rows, "evicted for nothing"
@@ -144,11 +151,17 @@ class World:
             before -= victim.rows
             self.end([victim], why.reason)
         self.waiting[entry] = None
+        self.start_by[entry], self.classes[entry] = entry.start_by, priority
         note_last_moment(self, entry)
+        if key.class_queue_rows and of_class:
+            limit = key.class_queue_rows[priority]
+            assert not limit or of_class + rows <= limit, "more of a class than it may have"
         assert before + rows == self.rows_of(key.model) <= key.max_queue_rows
         return entry
 
-    def check_turned_away(self, entry: Ticket, error: JitneyError, before: int) -> None:
+    def check_turned_away(
+        self, entry: Ticket, error: JitneyError, before: int, of_class: int
+    ) -> None:
         """Check that an entry was refused for the reason that is given; nothing else changed."""
         self.turned_away += 1
         self.log.append((entry.number, error.reason))
@@ -156,7 +169,10 @@ class World:
         if isinstance(error, Overloaded):
             assert error.retry_after > 0
             if error.reason == "QUEUE_FULL":
-                assert before + entry.rows > entry.key.max_queue_rows
+                limits = entry.key.class_queue_rows
+                assert before + entry.rows > entry.key.max_queue_rows or (
+                    limits and of_class and 0 < limits[entry.priority] < of_class + entry.rows
+                )
             else:
                 assert "PREDICTED_LATE" == error.reason
                 check_predicted(self, entry)
@@ -251,7 +267,7 @@ class World:
             return
         middle = len(members) // 2
         for part in (members[:middle], members[middle:]):
-            rows = sum(entry.rows for entry in part)
+            rows = rows_of(batch.key, part)
             again = Batch(batch.key, part, rows, Reason.RETRY, "", batch.formed_at)
             self.retries.append(again)
             self.policy.retry(again)
@@ -306,6 +322,9 @@ class World:
         turn = self.policy.turn(self.now)
         closings = self.policy.pop_closings()
         victims = {entry for closing in closings for entry in closing.choice.victims}
+        for entry, start_by in self.start_by.items():
+            if entry.start_by != start_by and entry in self.waiting:
+                check_put_last(self, entry)
         for entry, error in turn.refused:
             check_refused(self, entry, error, victims=victims, again=again)
             lost = on_time and entry in self.deferred and entry not in victims
@@ -349,6 +368,15 @@ class World:
     def rows_of(self, model: ModelRef) -> int:
         """Return the rows of a model that wait."""
         return sum(entry.rows for entry in self.waiting if entry.key.model == model)
+
+    def rows_of_class(self, like: Entry) -> int:
+        """Return the rows that wait of the model and class of an entry, where those are bounded."""
+        return sum(
+            entry.rows
+            for entry in self.waiting
+            if entry.key.class_queue_rows
+            and (entry.key.model, entry.priority) == (like.key.model, like.priority)
+        )
 
     def latency(self, device: str, key: BatchKey) -> LatencyModel:
         """Return what the policy knows of a device and a key."""

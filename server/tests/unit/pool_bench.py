@@ -92,6 +92,14 @@ class Recorder:
         self.ends.append((batch, completion.error, data, completion))
         self.note("completed", batch.entries[0].request.id)
 
+    def produced(self, batch: Batch, completion: Completion) -> None:
+        """Refuse: workers give one reply."""
+        raise NotImplementedError
+
+    def detached(self, batch: Batch, completion: Completion) -> None:
+        """Refuse: workers run a batch to its end."""
+        raise NotImplementedError
+
     def device_up(self, device: str) -> None:
         """Note it."""
         self.note("up", device)
@@ -139,7 +147,13 @@ class Bench:
         self.pool = WorkerPool(commands, self.clock, limits)
         self.ends = Ends()
 
-    def spec(self, key: BatchKey, content: str = "", error: Exception | None = None) -> LoadSpec:
+    def spec(
+        self,
+        key: BatchKey,
+        content: str = "",
+        error: Exception | None = None,
+        devices: tuple[str, ...] = (),
+    ) -> LoadSpec:
         """Return what loads the model of a key; ``content`` tells the worker how to behave."""
 
         @contextmanager
@@ -158,7 +172,11 @@ class Bench:
 
         options = LoadOptions(key.model.name, key.model.version, ECHO, max_batch_size=4)
         return LoadSpec(
-            key.model, options, open_, lambda d, text: self.listener.note("progress", d, text)
+            key.model,
+            options,
+            open_,
+            lambda d, text: self.listener.note("progress", d, text),
+            devices,
         )
 
     async def load(self, key: BatchKey, content: str = "") -> dict[str, LoadReport | ModelError]:

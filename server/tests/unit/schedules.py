@@ -20,7 +20,7 @@ from policy_model import Ticket, World
 from sums import check_sums
 
 from jitney.latency_profile import LatencyProfile
-from jitney.scheduling.batch import BatchKey, Mode
+from jitney.scheduling.batch import BatchKey, Mode, State
 from jitney.scheduling.policy import PolicySettings
 from jitney.testing import make_key
 
@@ -82,6 +82,10 @@ class Schedule:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.chance = chance = random.Random(seed)  # noqa: S311  # a schedule, not a secret
+        # What queues may have that most do not is drawn apart, for a schedule without any of it to
+        # stay the one that it was.
+        self.extra = random.Random(~seed)  # noqa: S311  # the same
+        self.extras = self.extra.random() < 0.5
         self.tell = tell
         self.start, self.unit = start, unit
         self.ms = MS * unit
@@ -133,7 +137,30 @@ class Schedule:
             max_queue_rows=chance.choice((1024, 1024, 2 * max_rows)),
             mode=chance.choice((Mode.LATENCY, Mode.LATENCY, Mode.LATENCY, Mode.EFFICIENCY)),
         )
-        return replace(key, varies=chance.random() < 0.2)
+        key = replace(key, varies=chance.random() < 0.2)
+        return self.with_extras(key) if self.extras else key
+
+    def with_extras(self, key: BatchKey) -> BatchKey:
+        """Return a key that may have rows of its own for entries, and limits for classes."""
+        extra = self.extra
+        if extra.random() < 0.4:
+            key = replace(key, fill=extra.choice(((b"",), (b"four",))), max_bytes=1 << 20)
+        if extra.random() < 0.4:
+            bounds = tuple(extra.choice((0, 1, key.max_rows)) for _ in range(3))
+            key = replace(key, class_queue_rows=bounds)
+        if extra.random() < 0.4:
+            key = replace(key, delays_late=tuple(extra.random() < 0.7 for _ in range(3)))
+        return key
+
+    def free_row(self, key: BatchKey) -> int | None:
+        """Return a row that no other entry has, or now and then any; None where there is none."""
+        rows = range(key.max_rows)
+        if self.extra.random() < 0.05:
+            return self.extra.choice(rows)
+        live = [ticket for ticket in self.tickets if ticket.key is key]
+        taken = {ticket.row for ticket in live if ticket.state is not State.DONE}
+        free = [row for row in rows if row not in taken]
+        return self.extra.choice(free) if free else None
 
     def play(self, events: int = EVENTS) -> World:
         """Let everything happen; every event is checked."""
@@ -189,6 +216,11 @@ class Schedule:
                     within = slo * chance.choice((1.0, 1.0, 0.3, chance.random()))
                 else:
                     start_within = slo * chance.random()
+            row: int | None = -1
+            if key.fill:
+                rows, row = 1, self.free_row(key)
+            if row is None:
+                continue
             ticket = world.offer(
                 key,
                 rows,
@@ -197,6 +229,7 @@ class Schedule:
                 priority=chance.choice(self.classes),
                 tenant=chance.choice(self.tenants),
                 nbytes=min(chance.choice((4, 4, 8)) * rows, key.max_bytes),
+                row=row,
             )
             if self.tell is not None:
                 limit = f"within {self.shown(within)}, started {self.shown(start_within)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import struct
 
@@ -14,6 +15,7 @@ from jitney.execution.exchange import gather
 from jitney.execution.slots import ALIGNMENT, SlotMemory, Slots
 from jitney.execution.wire import WireError
 from jitney.scheduling.batch import Batch, BatchKey, Entry, Reason
+from jitney.scheduling.placement import place
 from jitney.signature import TensorSpec
 from jitney.testing import EchoCarrier, Ends
 from jitney.types import ModelRef, Request, RequestHeader, TensorHeader
@@ -42,10 +44,30 @@ def key_of(inputs: list[tuple[DataType, tuple[int, ...]]], *, batched: bool = Tr
     )
 
 
-def entry_of(key: BatchKey, rows: int, seed: int, carrier: EchoCarrier) -> Entry:
+class Elsewhere:
+    """A ``types.RemoteBuffer``."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        """Return how many bytes there are."""
+        return len(self._data)
+
+    def read(self) -> bytes:
+        """Return a copy."""
+        raise AssertionError
+
+    def read_into(self, region: memoryview) -> None:
+        """Copy them."""
+        region[:] = self._data
+
+
+def entry_of(key: BatchKey, rows: int, seed: int, carrier: EchoCarrier, *, row: int = -1) -> Entry:
     """Return an entry whose bytes follow from the seed."""
     headers, data = [], []
-    for i, (datatype, dims) in enumerate(key.inputs):
+    present = [given for given in key.inputs if given is not None]
+    for i, (datatype, dims) in enumerate(present):
         headers.append(TensorHeader(str(i), datatype, (rows, *dims) if key.batched else dims))
         elements = rows * math.prod(dims)
         if datatype is DataType.BYTES:
@@ -54,8 +76,8 @@ def entry_of(key: BatchKey, rows: int, seed: int, carrier: EchoCarrier) -> Entry
         else:
             data.append(bytes([seed % 256]) * elements * datatype.item_size)
     request = Request(RequestHeader("m", "", tuple(headers)), data, carrier)
-    order = tuple(range(len(key.inputs)))
-    return Entry(request, key, rows, 0, 0.0, Ends(), inputs=order)
+    order = tuple(range(len(present)))
+    return Entry(request, key, rows, 0, 0.0, Ends(), inputs=order, row=row)
 
 
 def batch_of(key: BatchKey, *entries: Entry) -> Batch:
@@ -121,3 +143,80 @@ def test_a_batch_that_does_not_fit_is_refused(datatype: DataType) -> None:
 
     with pytest.raises(WireError, match="do not fit into a slot of"):
         gather(batch_of(key, entry_of(key, 2, 1, CARRIERS[0])), slots_of(), 0)
+
+
+def test_what_requests_leave_out_has_no_place() -> None:
+    """An absent input is None; those behind it stand as if it had never been declared."""
+    key = dataclasses.replace(
+        key_of([(DataType.FP32, (2,)), (DataType.UINT8, (3,))]),
+        inputs=((DataType.FP32, (2,)), None, (DataType.UINT8, (3,))),
+    )
+    entries = [entry_of(key, n, n, CARRIERS[n % 2]) for n in (1, 2)]
+    slots = slots_of()
+
+    first, absent, last = gather(batch_of(key, *entries), slots, 0)
+
+    assert absent is None
+    assert first is not None
+    assert last is not None
+    assert ((3, 2), (3, 3), ALIGNMENT) == (first.shape, last.shape, last.offset)
+    for i, tensor in enumerate((first, last)):
+        region = slots.memory.inputs[0][tensor.offset : tensor.offset + tensor.nbytes]
+        assert b"".join(entry.request.data[i] for entry in entries) == region
+
+
+def test_bytes_that_are_elsewhere_are_fetched_into_the_slot() -> None:
+    """A buffer in shared memory is measured and read, and no copy of it is made before."""
+    key = key_of([(DataType.UINT8, (3,)), (DataType.BYTES, (1,))])
+    request = Request(
+        RequestHeader("m", "", ()),
+        [Elsewhere(b"abc"), Elsewhere(struct.pack("<I", 2) + b"de")],
+        CARRIERS[0],
+    )
+    entry = Entry(request, key, 1, 9, 0.0, Ends(), inputs=(0, 1))
+    slots = slots_of()
+
+    tensors = gather(batch_of(key, entry), slots, 0)
+
+    held = [slots.memory.inputs[0][t.offset : t.offset + t.nbytes] for t in tensors if t]
+    assert [b"abc", b"\x02\0\0\0de"] == held
+
+
+@given(
+    INPUTS,
+    st.sets(st.integers(0, 7), min_size=1).flatmap(lambda rows: st.permutations([*rows])),
+    st.booleans(),
+)
+def test_rows_stand_where_they_have_to_and_gaps_are_filled(
+    inputs: list[tuple[DataType, tuple[int, ...]]],
+    rows: list[int],
+    given: bool,  # noqa: FBT001
+) -> None:
+    """Whatever the order of the entries and the carriers: each its row, the others the fill."""
+    sizes = [math.prod(dims) * (kind.item_size or 4) for kind, dims in inputs]
+    filled = tuple(b"" if not given else bytes([7]) * size for size in sizes)
+    if given:  # texts have a length, not only bytes
+        filled = tuple(
+            struct.pack("<I", 0) * math.prod(dims) if kind is DataType.BYTES else row
+            for row, (kind, dims) in zip(filled, inputs, strict=True)
+        )
+    key = dataclasses.replace(key_of(inputs), fill=filled)
+    entries = [entry_of(key, 1, row, CARRIERS[row % 2], row=row) for row in rows]
+    batch = Batch(key, entries, 1 + max(rows), Reason.IDLE, "cpu", 0.0)
+    slots = slots_of()
+    slots.memory.inputs[0][:] = b"\xff" * SIZE
+
+    tensors = gather(batch, slots, 0)
+
+    by_row = {entry.row: entry for entry in entries}
+    for i, tensor in enumerate(tensors):
+        assert tensor is not None
+        expected = b"".join(
+            by_row[row].request.data[i] if row in by_row else filled[i] or bytes(sizes[i])
+            for row in range(batch.rows)
+        )
+        assert expected == slots.memory.inputs[0][tensor.offset : tensor.offset + tensor.nbytes]
+        assert batch.rows == tensor.shape[0]
+    placed = place(batch)
+    assert sorted(rows) == [p.first_row for _, p in placed]
+    assert all(p.first_row == entry.row for entry, p in placed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jitney.scheduling.batch import Entry
+    from jitney.types import ModelRef
 
 KEY = make_key()
 
@@ -150,6 +152,14 @@ def asks(tenant: str, model: str = "m") -> Entry:
     return make_entry(KEY if model == "m" else make_key(model), tenant=tenant)
 
 
+@dataclass(frozen=True)
+class Devices:
+    """Some devices that share all models."""
+
+    working: float
+    models: frozenset[ModelRef] = frozenset()
+
+
 def tenants_asking(
     demands: Mapping[str, float],
     weights: Mapping[str, float] | None = None,
@@ -162,7 +172,8 @@ def tenants_asking(
         now = i * 0.01
         for party, demand in demands.items():
             tenants.note_arrival(asks(*party.split("/")), demand * 0.01, 0.1, now)
-    tenants.update(devices, now)
+    group = Devices(devices)
+    tenants.update(lambda _: group, now)
     return tenants
 
 
@@ -245,12 +256,26 @@ def test_a_newcomer_starts_where_the_others_are() -> None:
     assert 5.0 == tenants.served["new"]
 
 
+def test_shares_are_those_of_the_devices_that_are_asked() -> None:
+    """Who keeps one group of devices busy is over there, and nobody is over on the others."""
+    tenants = tenants_asking({"a/x": 2.0, "b/x": 0.1, "a/y": 0.4, "b/y": 0.1}, devices=3.0)
+    assert [] == over(tenants, "a/x", "b/x", "a/y", "b/y")
+    x, y = (make_key(name).model for name in "xy")
+    groups = {x: Devices(1.0, frozenset({x})), y: Devices(1.0, frozenset({y}))}
+
+    tenants.update(groups.__getitem__, 3999 * 0.01)
+
+    assert ["a/x"] == over(tenants, "a/x", "b/x", "a/y", "b/y")
+    assert {x} == tenants.contested
+
+
 def test_who_asks_for_nothing_is_forgotten() -> None:
     """After an hour only the one who still asks is there; a late charge does not bring it back."""
     tenants = tenants_asking({"a": 0.1, "b": 0.1})
     tenants.note_arrival(asks("b"), 0.001, 0.1, 3600.0)
 
-    tenants.update(1.0, 3600.0)
+    group = Devices(1.0)
+    tenants.update(lambda _: group, 3600.0)
     tenants.charge("a", 1.0)
 
     assert (1, {"b"}) == (len(tenants), set(tenants.served))

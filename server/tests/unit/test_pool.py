@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from fake_worker import STAMPS
-from pool_bench import KEY, FakeCommand, running
+from pool_bench import KEY, PATIENCE, FakeCommand, running
 
 from jitney.datatypes import DataType
 from jitney.errors import (
@@ -445,6 +445,55 @@ def test_a_model_that_was_refused_may_be_loaded_again_after_unload() -> None:
             [loaded] = (await bench.load(KEY)).values()
 
             assert (ModelError, LoadReport) == (type(refused), type(loaded))
+
+    asyncio.run(scenario())
+
+
+def test_a_model_may_be_for_some_devices_only() -> None:
+    """The others are not asked, and do not get it; a device that is not there is said so."""
+
+    async def scenario() -> None:
+        commands = [FakeCommand("well", device="cpu"), FakeCommand("well", device="other")]
+        async with running(*commands) as bench:
+            spec = bench.spec(KEY, devices=("other", "third"))
+            async with asyncio.timeout(PATIENCE):
+                results = await bench.pool.load(spec)
+                await bench.load(make_key("everywhere"))
+
+            assert {"other": LoadReport, "third": ModelError} == {
+                device: type(result) for device, result in results.items()
+            }
+            assert "there is no device third; there are cpu, other" == str(results["third"])
+            loaded = [event[1:3] for event in bench.listener.events if event[0] == "loaded"]
+            assert {("other", "echo/1"), ("cpu", "everywhere/1"), ("other", "everywhere/1")} == {
+                *loaded
+            }
+
+            bench.pool.unload(KEY.model)
+            gone = [event[1:] for event in bench.listener.events if event[0] == "gone"]
+            assert [("other", "echo/1")] == gone
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_unloaded_while_it_is_loaded_does_not_stay() -> None:
+    """Whoever loads it is told so at once, and the listener never hears of it."""
+    slow = make_key("slow")
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            load = asyncio.ensure_future(bench.load(slow, "takes long"))
+            await bench.listener.until(lambda: bench.pool._workers["cpu"]._load is not None)
+            bench.pool.unload(slow.model)
+
+            [result] = (await load).values()
+            assert "it was unloaded before it was loaded" == str(result)
+            await bench.load(KEY)  # behind it
+            loaded = [event[2] for event in bench.listener.events if event[0] == "loaded"]
+            assert ["echo/1"] == loaded
+
+            again = await bench.load(slow)
+            assert [LoadReport] == [type(result) for result in again.values()]
 
     asyncio.run(scenario())
 

@@ -21,6 +21,7 @@ def tenants(*over: str) -> Tenants:
     """Return tenants of which some are over their share."""
     found = Tenants({})
     found.over = frozenset((tenant, KEY.model) for tenant in over)
+    found.contested = frozenset(model for _, model in found.over)
     return found
 
 

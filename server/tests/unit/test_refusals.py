@@ -50,6 +50,21 @@ def test_a_full_queue_is_told_in_the_protocol_s_words() -> None:
     ) == (str(error), error.reason)
 
 
+def test_a_full_class_is_told_apart_from_a_full_queue() -> None:
+    """In the same words, with the limit of the class."""
+    key = make_key("m", class_queue_rows=(2, 3, 4))
+    there = KeyQueue(key, LatencyModel.unknown(4), 0.0)
+
+    error = refusals.class_full(there, make_entry(key, priority=2), 4)
+
+    assert "Exceeds maximum queue size: 4 rows" == str(error)[:34]
+    assert ("the limit is 4", "QUEUE_FULL", 0.001) == (
+        str(error)[-14:],
+        error.reason,
+        error.retry_after,
+    )
+
+
 def test_a_timeout_and_a_deadline_end_in_their_own_words() -> None:
     """Who had to be started by now timed out; who had until later could not be in time."""
     timeout = make_entry(start_by=1.0, deadline=9.0)

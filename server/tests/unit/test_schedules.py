@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING
 import pytest
 from schedules import START, Schedule
 
-from jitney.scheduling import choice, chooser, fairness, host, intake, latency, policy, queue
+from jitney.scheduling import (
+    choice,
+    chooser,
+    fairness,
+    host,
+    intake,
+    latency,
+    policy,
+    prices,
+    queue,
+)
 
 if TYPE_CHECKING:
     from policy_model import World
 
 DURATIONS = (
-    (policy, ("REPRICE_EVERY", "REPRICE_LEAST", "REPRICE_PER_QUEUE", "REFER_EVERY")),
+    (prices, ("REPRICE_EVERY", "REPRICE_LEAST", "REPRICE_PER_QUEUE", "REFER_EVERY")),
     (policy, ("LONGEST_REST", "SOON", "UNKNOWN_ROW")),
     (choice, ("PATIENCE",)),
     (chooser, ("MOST_OWED",)),

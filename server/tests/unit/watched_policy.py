@@ -79,7 +79,8 @@ class WatchedPolicy(Policy):
 
     def cuts_background(self, latency: LatencyModel, key: BatchKey) -> bool:
         """Whether batches without deadlines are kept short, for the sake of those that have one."""
-        return 0 < latency.rows_within(IN_BETWEEN * self._load.shortest) < key.max_rows
+        shortest = self._fleet.group(key.model).load.shortest
+        return 0 < latency.rows_within(IN_BETWEEN * shortest) < key.max_rows
 
     def rests_until(self, device: str) -> float:
         """Return until when a device wants full batches only."""
@@ -102,7 +103,7 @@ class WatchedPolicy(Policy):
         return device
 
     def _close(self, choice: Choice, device: DeviceState, now: float, turn: Turn) -> Batch:
-        queue, key, load = choice.queue, choice.queue.key, self._load
+        queue, key, load = choice.queue, choice.queue.key, choice.queue.load
         staged = device.running is not None
         start = max(now, device.free_at) if staged else now
         alone = key.model not in self._fleet.idle_models(device)

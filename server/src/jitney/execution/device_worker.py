@@ -59,8 +59,8 @@ class _Load:
 class DeviceWorker:
     """The worker of one device, whichever process that is at the moment.
 
-    ``specs`` are the models that it should have; they are the pool's, which adds and removes them
-    and sets ``work``. ``state`` is one of starting, up, restarting, failed, stopped.
+    ``specs`` are the models that it should have; the pool adds and removes them, and sets ``work``
+    or calls ``forget``. ``state`` is one of starting, up, restarting, failed, stopped.
 
     Invariants:
 
@@ -212,6 +212,10 @@ class DeviceWorker:
         if first.sent_at < self._clock.now() - limit:
             self._link.kill(f"a batch took longer than {limit:g} s")
 
+    def slot_bytes(self) -> tuple[int, int]:
+        """Return the bytes of the batch buffers of the process, and of those that are held."""
+        return (0, 0) if self._link is None else self._link.slots.nbytes()
+
     # -- models ---------------------------------------------------------------------------------
 
     def outcome(self, ref: ModelRef) -> asyncio.Future[LoadReport | ModelError]:
@@ -223,9 +227,14 @@ class DeviceWorker:
         return self._outcomes[ref]
 
     def forget(self, ref: ModelRef) -> None:
-        """Drop a model that was taken out of ``specs``; batches already sent still run."""
+        """Drop a model that was taken out of ``specs``; batches already sent still run.
+
+        One that is being loaded is dropped when that has ended.
+        """
         self._refused.pop(ref, None)
-        self._outcomes.pop(ref, None)
+        outcome = self._outcomes.pop(ref, None)
+        if outcome is not None and not outcome.done():
+            outcome.set_result(ModelError("it was unloaded before it was loaded"))
         serial = self._instances.pop(ref, None)
         if serial is not None:
             self._listener.model_gone(self.name, ref)
@@ -306,6 +315,16 @@ class DeviceWorker:
             self._load = None
             self._listener.device_loading(self.name, loading=False)
             self._flights.restart_watch(self._clock.now())
+        self._loaded(link, spec, serial, result)
+
+    def _loaded(
+        self, link: WorkerLink, spec: LoadSpec, serial: int, result: LoadReport | ModelError
+    ) -> None:
+        """Note how a load ended."""
+        if self._specs.get(spec.ref) is not spec:  # it was unloaded meanwhile
+            if isinstance(result, LoadReport):
+                link.send(wire.write_note(wire.Kind.UNLOAD, serial))
+            return
         if isinstance(result, ModelError):
             self._refuse(spec.ref, result)
         else:

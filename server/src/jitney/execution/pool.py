@@ -48,10 +48,12 @@ class WorkerPool:
     def __init__(
         self, commands: Sequence[WorkerCommand], clock: Clock, limits: WorkerLimits
     ) -> None:
-        self._specs: dict[ModelRef, LoadSpec] = {}
+        self._specs: dict[str, dict[ModelRef, LoadSpec]] = {c.device: {} for c in commands}
         serials = itertools.count(1)
         self._workers = {
-            command.device: DeviceWorker(command, clock, limits, self._specs, serials)
+            command.device: DeviceWorker(
+                command, clock, limits, self._specs[command.device], serials
+            )
             for command in commands
         }
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,28 +86,43 @@ class WorkerPool:
             for w in self._workers.values()
         ]
 
+    def pinned_bytes(self) -> tuple[int, int]:
+        """Return how many bytes of batch buffers are page-locked, and how many hold a batch."""
+        pinned = [worker.slot_bytes() for worker in self._workers.values() if worker.pinned]
+        return sum(total for total, _ in pinned), sum(used for _, used in pinned)
+
     def start(self, batch: Batch) -> None:
         """Send a batch to the worker of its device."""
         self._workers[batch.device].start(batch)
 
     async def load(self, spec: LoadSpec) -> dict[str, LoadReport | ModelError]:
-        """Load a version onto every device; return, by device, the report or what was wrong.
+        """Load a version onto its devices; return, by device, the report or what was wrong.
 
-        It is loaded onto every later worker of these devices as well; the listener is told.
+        It is loaded onto every later worker of these devices as well; the listener is told. When
+        it is unloaded before, that is what was wrong.
         """
-        self._specs[spec.ref] = spec
-        outcomes = {name: worker.outcome(spec.ref) for name, worker in self._workers.items()}
-        for worker in self._workers.values():
+        names = spec.devices or tuple(self._workers)
+        results: dict[str, LoadReport | ModelError] = {
+            name: ModelError(f"there is no device {name}; there are {', '.join(self._workers)}")
+            for name in names
+        }
+        workers = {name: self._workers[name] for name in names if name in self._workers}
+        outcomes = []
+        for name, worker in workers.items():
+            self._specs[name][spec.ref] = spec
+            outcomes.append(worker.outcome(spec.ref))
             worker.work.set()
-        results = dict(zip(outcomes, await asyncio.gather(*outcomes.values()), strict=True))
+        results |= zip(workers, await asyncio.gather(*outcomes), strict=True)
         if all(isinstance(result, ModelError) for result in results.values()):
-            self._specs.pop(spec.ref, None)
+            for specs in self._specs.values():
+                if specs.get(spec.ref) is spec:
+                    del specs[spec.ref]
         return results
 
     def unload(self, ref: ModelRef) -> None:
         """Drop a version from every device; batches already sent still run."""
-        self._specs.pop(ref, None)
-        for worker in self._workers.values():
+        for name, worker in self._workers.items():
+            self._specs[name].pop(ref, None)
             worker.forget(ref)
 
     async def _watch(self) -> None:

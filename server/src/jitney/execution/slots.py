@@ -80,6 +80,11 @@ class Slots:
         """Return a line for logs and tests."""
         return f"<Slots {len(self._free)} of {self.memory.count} free>"
 
+    def nbytes(self) -> tuple[int, int]:
+        """Return the bytes of all slots, inputs and outputs, and of those that are held."""
+        one = 2 * self.memory.slot_bytes
+        return one * self.memory.count, one * (self.memory.count - len(self._free))
+
     def acquire(self) -> int:
         """Take a free slot.
 

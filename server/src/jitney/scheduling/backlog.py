@@ -36,10 +36,20 @@ class Backlog:
     has the entries that must leave by some moment, by the last one at which they can be started;
     ``turns`` the others, by their turn.
 
-    Invariants: ``rows`` and ``tenant_rows`` are sums over what waits, without zeros.
+    Invariants: ``rows``, ``tenant_rows`` and ``class_rows`` are sums over what waits, without
+    zeros; the last only of models that bound them.
     """
 
-    __slots__ = ("_queues", "expiries", "full", "rows", "tenant_rows", "turns", "waiting")
+    __slots__ = (
+        "_queues",
+        "class_rows",
+        "expiries",
+        "full",
+        "rows",
+        "tenant_rows",
+        "turns",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self._queues: dict[BatchKey, KeyQueue] = {}
@@ -47,6 +57,7 @@ class Backlog:
         self.full: set[KeyQueue] = set()
         self.rows: dict[ModelRef, int] = {}
         self.tenant_rows: dict[tuple[ModelRef, str], int] = {}
+        self.class_rows: dict[tuple[ModelRef, int], int] = {}
         self.expiries = EntryHeap()
         self.turns = EntryHeap()
 
@@ -59,7 +70,8 @@ class Backlog:
         """Return the queue of a key, made when there is none, with the latencies that hold now."""
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = KeyQueue(key, fleet.reference(key), now)
+            load = fleet.group(key.model).load
+            queue = self._queues[key] = KeyQueue(key, fleet.reference(key), now, load)
             queue.epoch = fleet.epoch
         elif queue.epoch != fleet.epoch:
             queue.latency = fleet.reference(key)
@@ -90,10 +102,17 @@ class Backlog:
         if entry.tenant:
             place = (model, entry.tenant)
             self.tenant_rows[place] = self.tenant_rows.get(place, 0) + entry.rows
+        if entry.key.class_queue_rows:
+            kind = (model, entry.priority)
+            self.class_rows[kind] = self.class_rows.get(kind, 0) + entry.rows
 
     def remove(self, entry: Entry) -> None:
         """Take a waiting entry out for good."""
         entry.state = State.DONE
+        self.withdraw(entry)
+
+    def withdraw(self, entry: Entry) -> None:
+        """Take a waiting entry out, of which ``push`` may let it wait again elsewhere."""
         queue = self._queues[entry.key]
         lane = queue.timed if entry.is_timed else queue.background
         lane.remove(entry)
@@ -110,6 +129,9 @@ class Backlog:
             timed += entry.is_timed
             if entry.tenant:
                 _subtract(self.tenant_rows, (model, entry.tenant), entry.rows)
+        if queue.key.class_queue_rows:
+            for entry in entries:
+                _subtract(self.class_rows, (model, entry.priority), entry.rows)
         self.expiries.left(timed)
         self.turns.left(len(entries) - timed)
         _subtract(self.rows, model, rows)
@@ -127,6 +149,17 @@ class Backlog:
             for lane in (queue.timed, queue.background)
             for entry in lane.entries
         ]
+
+    def last_turn(self, model: ModelRef) -> float:
+        """Return the last turn of a model's entries without deadline, 0 if there are none."""
+        return max(
+            (
+                queue.background.positions[-1]
+                for queue in self.waiting
+                if queue.key.model == model and queue.background.positions
+            ),
+            default=0.0,
+        )
 
     def from_behind(self, model: ModelRef, tenant: str) -> Iterable[Entry]:
         """Yield a tenant's entries for a model, those without deadline first, the last first."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from jitney.datatypes import DataType
     from jitney.errors import JitneyError
@@ -26,6 +26,7 @@ __all__ = [
     "Mode",
     "Reason",
     "State",
+    "rows_of",
 ]
 
 NO_DEADLINE: Final = float("inf")
@@ -87,9 +88,10 @@ class BatchKey:
     An input that its requests left out, being optional, is None. ``class_queue_rows`` bounds the
     waiting rows of each class of the model as well; ``delays_late`` tells, for each class, whether
     an entry that did not start by ``start_by`` waits on behind all others instead of being refused.
-    Both are empty where no class has anything of its own. A batch of a ``stateful`` model is never
-    run a second time, whatever became of the first. ``fill`` has, for each input, the bytes of a
-    row that holds no entry; it is empty where entries stand without gaps.
+    Both are empty where no class has anything of its own, and a bound of 0 is none. A batch of a
+    ``stateful`` model is never run a second time, whatever became of the first. ``fill`` has, for
+    each input that is there, the bytes of a row that holds no entry, or nothing for zeros; it is
+    empty as a whole where entries stand without gaps, and otherwise each has its ``Entry.row``.
     """
 
     model: ModelRef
@@ -129,8 +131,9 @@ class Entry:
     the reply.
 
     ``row`` is the row of the batch in which it has to stand, -1 for any: then entries stand one
-    after the other. All entries of a key have one or none. ``partial(entry, reply)`` is called for
-    every reply but the end of a model that gives several for one request.
+    after the other. All entries of a key have one, and then are single rows, or none. ``span`` are
+    the rows of a batch that has nothing else in it. ``partial(entry, reply)`` is called for every
+    reply but the end of a model that gives several for one request.
 
     ``position`` is the policy's: where the entry stands in its queue.
     """
@@ -150,6 +153,7 @@ class Entry:
         "request",
         "row",
         "rows",
+        "span",
         "start_by",
         "state",
         "tenant",
@@ -188,11 +192,17 @@ class Entry:
         self.inputs = inputs
         self.outputs = outputs
         self.row = row
+        self.span = rows if row < 0 else row + 1
         self.position = 0.0
         self.state = State.QUEUED
         self.timing: Timing | None = None
         self.waiter: Callable[[object, JitneyError | None], None] | None = None
         self.partial: Callable[[Entry, object], None] | None = None
+
+    def stand_in(self, row: int) -> None:
+        """Set the row in which it has to stand, before it is submitted; -1 for any."""
+        self.row = row
+        self.span = self.rows if row < 0 else row + 1
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
@@ -203,6 +213,7 @@ class Entry:
 class Batch:
     """A closed batch: entries of one key, in order, and where it runs.
 
+    ``rows`` are those that the device computes: empty ones too where entries have fixed rows.
     ``entries`` may hold some that were cancelled after the batch was closed: their rows are
     computed and nobody is told. ``device`` is the name of the device that runs it; ``staged`` tells
     that it was given to it behind another one. ``planned`` are the seconds that the device is
@@ -225,3 +236,10 @@ class Batch:
             f"<Batch {self.key.model} {len(self.entries)} entries, {self.rows} rows, "
             f"{self.reason.value}, {self.device}>"
         )
+
+
+def rows_of(key: BatchKey, entries: Iterable[Entry]) -> int:
+    """Return how many rows a batch of some entries has; there is at least one."""
+    if key.fill:
+        return max(entry.span for entry in entries)
+    return sum(entry.rows for entry in entries)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+import operator
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from jitney.scheduling.batch import NO_DEADLINE, Mode, Reason
+from jitney.scheduling.batch import NO_DEADLINE, Mode, Reason, rows_of
 from jitney.scheduling.choice import BACKGROUND, Choice, Choices, first_due
+from jitney.scheduling.fixed_rows import fill_up, plan_rows
 from jitney.scheduling.load import LEAST_PRESSURE
-from jitney.scheduling.plan import Plan, Terms, plan
+from jitney.scheduling.plan import Terms, fit, plan, trim
 from jitney.scheduling.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from jitney.scheduling.fairness import Tenants
     from jitney.scheduling.host import HostCost
     from jitney.scheduling.latency import LatencyModel
-    from jitney.scheduling.load import Load
     from jitney.scheduling.queue import KeyQueue
     from jitney.types import ModelRef
 
@@ -38,6 +39,8 @@ YIELDS: Final = 0.4
 WAKE_SHARE: Final = 0.01
 """Share of an entry's whole time that a deferred batch leaves before its last moment."""
 
+_position = operator.attrgetter("position")
+
 
 class Chooser:
     """Compares what each queue would send.
@@ -51,8 +54,7 @@ class Chooser:
     ``wakes_at`` is when something that was deferred at the last turn should be looked at again.
     """
 
-    def __init__(self, load: Load, tenants: Tenants, host: HostCost, least_spread: float) -> None:
-        self._load = load
+    def __init__(self, tenants: Tenants, host: HostCost, least_spread: float) -> None:
         self._tenants = tenants
         self._host = host
         self._least_spread = least_spread
@@ -63,7 +65,7 @@ class Chooser:
 
     def is_protected(self, entry: Entry) -> bool:
         """Whether an entry is of a tenant within its share, while others are beyond theirs."""
-        return bool(self._tenants.over) and not self._tenants.is_over(entry)
+        return entry.key.model in self._tenants.contested and not self._tenants.is_over(entry)
 
     def choose(
         self,
@@ -104,7 +106,7 @@ class Chooser:
         best = found.claim(now, self._owed) or min(found.ready, key=first_due, default=None)
         if best is None or not best.is_full or best.victims:
             return None
-        if best.rank == BACKGROUND and self._load.shortest < NO_DEADLINE:
+        if best.rank == BACKGROUND and best.queue.load.shortest < NO_DEADLINE:
             return None  # somebody with a deadline may come, and would wait for two batches
         if any(entry.start_by < start for entry in (*best.timed, *best.riders)):
             return None  # its batch would begin too late for that
@@ -149,7 +151,7 @@ class Chooser:
 
     def _account(self, chosen: Choice, background: Choice | None) -> None:
         """Put a twentieth of what deadlines get into the reserve, and take claims out of it."""
-        if self._load.tight:
+        if chosen.queue.load.tight:
             self._ranks.count_batch()
         if background is None:
             return
@@ -171,7 +173,7 @@ class Chooser:
         if key.max_delay:
             ready_at = queue.oldest() + key.max_delay
         # Batches that protect a tenant are small on purpose.
-        defers = queue.defers and not self._tenants.over
+        defers = queue.defers and key.model not in self._tenants.contested
         if choice.rows < queue.best_rows and (key.mode is Mode.EFFICIENCY or defers):
             if choice.timed and not key.max_delay:
                 ready_at = NO_DEADLINE
@@ -188,7 +190,7 @@ class Chooser:
             # Whoever wakes us may be late as well.
             late = max(margin, WAKE_SHARE * (head.position - head.arrived))
             # Nor will the device stay idle for it, if it has others to serve.
-            late += self._load.longest
+            late += queue.load.longest
             ready_at = min(ready_at, head.position - margin - another - late)
             start_by = min(entry.start_by for entry in choice.timed)
             ready_at = min(ready_at, start_by - late)
@@ -205,9 +207,11 @@ class Chooser:
         """Return what a queue would send if it had nothing with a deadline."""
         key = queue.key
         # Whoever comes with a deadline waits for it to end, so then it is a short one.
-        within = latency.rows_within(IN_BETWEEN * self._load.shortest)
+        within = latency.rows_within(IN_BETWEEN * queue.load.shortest)
         most = max(1, min(key.max_rows, within)) if within else key.max_rows
-        riders, rows, full = _fit(queue.background.entries, most, key.max_bytes)
+        if key.fill:
+            return self._of_fixed_background(queue, latency, most)
+        riders, rows, full = fit(queue.background.entries, most, key.max_bytes)
         head = riders[0]
         # One that is cut short for others is not full, and not to be treated so.
         reason = Reason.FULL if full and most == key.max_rows else self._reason(queue)
@@ -226,8 +230,10 @@ class Chooser:
         reach: bool,
     ) -> Choice | None:
         """Return what a queue would send; None where nothing would be in time."""
-        key, load, lane = queue.key, self._load, queue.timed
+        key, load, lane = queue.key, queue.load, queue.timed
         margin = self._margin(queue)
+        if key.fill:
+            return self._of_fixed(queue, latency, now + margin, margin)
         pressure = load.pressure
         terms = Terms(
             now + margin,
@@ -239,7 +245,8 @@ class Chooser:
         )
         rank = 0
         at = None
-        if load.tight and (self._tenants.over or len(self._tenants) > 1 or lane.is_mixed):
+        contested = key.model in self._tenants.contested
+        if load.tight and (contested or len(self._tenants) > 1 or lane.is_mixed):
             ranked = self._ranks.plan(queue, latency, terms, others)
             if ranked is None:
                 return None
@@ -251,7 +258,7 @@ class Chooser:
             made = plan(lane.entries, latency, terms, skip)
             if not made.rows:
                 return None
-            made = _trim(made, lane.entries, latency, terms.price)
+            made = trim(made, lane.entries, latency, terms.price)
             at = made.skip
             victims = lane.entries[at : made.first]
             timed = lane.entries[made.first : made.end]
@@ -288,6 +295,63 @@ class Chooser:
             yields,
         )
 
+    def _of_fixed(
+        self, queue: KeyQueue, latency: LatencyModel, start: float, margin: float
+    ) -> Choice | None:
+        """Return what a queue of fixed rows would send; None where nothing would be in time."""
+        key, load, entries = queue.key, queue.load, queue.timed.entries
+        rank = self._ranks.rank
+        if load.tight:
+            entries = sorted(entries, key=rank)
+        made = plan_rows(entries, key, latency, start)
+        if not made.entries:
+            return None
+        timed = sorted(made.entries, key=_position)
+        most = latency.padded(made.rows) if load.pressure > LEAST_PRESSURE else key.max_rows
+        riders = fill_up(made, queue.background.entries, key, latency, start, most)
+        rows = rows_of(key, (*timed, *riders))
+        planned = latency.planned(rows)
+        count = len(timed) + len(riders)
+        reason = Reason.DEADLINE if made.cut else self._reason(queue)
+        head = timed[0]
+        return Choice(
+            queue,
+            (),
+            timed,
+            riders,
+            rows,
+            planned,
+            Reason.FULL if made.full or count >= key.max_rows else reason,
+            min(map(rank, timed)) if load.tight else 0,
+            head.position - margin - planned,
+            count / planned if planned else NO_DEADLINE,
+            None,
+            head.arrived + YIELDS * (head.position - head.arrived),
+        )
+
+    def _of_fixed_background(self, queue: KeyQueue, latency: LatencyModel, most: int) -> Choice:
+        """Return what a queue of fixed rows would send if it had nothing with a deadline."""
+        key, entries = queue.key, queue.background.entries
+        low = [entry for entry in entries if entry.span <= most]
+        made = plan_rows(low or entries[:1], key, latency, 0.0)
+        planned = latency.planned(made.rows)
+        reason = Reason.FULL if made.full else self._reason(queue)
+        head = made.entries[0].position
+        return Choice(
+            queue,
+            (),
+            (),
+            made.entries,
+            made.rows,
+            planned,
+            reason,
+            BACKGROUND,
+            head,
+            0.0,
+            None,
+            0.0,
+        )
+
     def _reason(self, queue: KeyQueue) -> Reason:
         if self.draining:
             return Reason.DRAIN
@@ -307,7 +371,7 @@ class Chooser:
         While there is little else to do they may make the batch longer, but never late. Under load
         they only get what is padding anyhow: each row more would delay somebody with a deadline.
         """
-        if self._load.pressure > LEAST_PRESSURE:
+        if queue.load.pressure > LEAST_PRESSURE:
             room = latency.padded(rows)
         else:
             room = latency.rows_within(timed[0].position - terms.start)
@@ -315,7 +379,7 @@ class Chooser:
         room = min(room, terms.max_rows) - rows
         if room <= 0:
             return ()
-        return _fit(queue.background.entries, room, terms.max_bytes - nbytes, strict=True)[0]
+        return fit(queue.background.entries, room, terms.max_bytes - nbytes, strict=True)[0]
 
 
 def _can_wait(choice: Choice, until: float) -> bool:
@@ -324,49 +388,3 @@ def _can_wait(choice: Choice, until: float) -> bool:
     # Background has no latest start, but a turn.
     in_time = choice.rank == BACKGROUND or choice.latest > until
     return in_time and all(entry.start_by > until for entry in entries)
-
-
-def _fit(
-    entries: Sequence[Entry], max_rows: int, max_bytes: int, *, strict: bool = False
-) -> tuple[list[Entry], int, bool]:
-    """Return the longest prefix within the limits, its rows, and whether it is full.
-
-    :param strict: return nothing if not even the first one fits; it is taken otherwise.
-    """
-    taken: list[Entry] = []
-    rows = nbytes = 0
-    for entry in entries:
-        within = rows + entry.rows <= max_rows and nbytes + entry.nbytes <= max_bytes
-        if not within and (taken or strict):
-            return taken, rows, True
-        taken.append(entry)
-        rows += entry.rows
-        nbytes += entry.nbytes
-        if rows >= max_rows or nbytes >= max_bytes:
-            return taken, rows, True
-    return taken, rows, False
-
-
-def _trim(made: Plan, entries: Sequence[Entry], latency: LatencyModel, price: float) -> Plan:
-    """Cut a batch back to the bucket below, where padding up costs more than waiting.
-
-    The priced form of TensorFlow's rule of cost per request.
-    """
-    rows = made.rows
-    if not latency.pads or latency.padded(rows) == rows:
-        return made
-    sizes = latency.sizes
-    at = bisect_right(sizes, rows) - 1
-    if at < 0:
-        return made
-    lower = sizes[at]
-    worth = lower - price * latency.planned(lower)
-    if worth <= rows - price * latency.planned(rows):
-        return made
-    end = made.end
-    while rows > lower and end > made.first + 1:
-        end -= 1
-        rows -= entries[end].rows
-    if rows > lower:
-        return made
-    return made._replace(end=end, rows=rows, full=False)

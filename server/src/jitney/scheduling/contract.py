@@ -36,7 +36,10 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PolicyStatistics:
-    """What is where, for metrics, status and tests."""
+    """What is where, for metrics, status and tests.
+
+    The load is that of the busiest group of devices that share models; ``tight`` tells that any is.
+    """
 
     queued_entries: int
     queued_rows: int

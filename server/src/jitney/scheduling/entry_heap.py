@@ -49,7 +49,8 @@ class EntryHeap:
     def left(self, count: int = 1) -> None:
         """Note that entries no longer wait."""
         self._live -= count
-        if len(self._heap) > 2 * self._live + SPARE:
+        # When nothing waits, nobody's tensors are kept at all.
+        if len(self._heap) > (2 * self._live + SPARE if self._live > 0 else 0):
             self._heap = [item for item in self._heap if item[2].state is State.QUEUED]
             heapq.heapify(self._heap)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from jitney.scheduling.batch import NORMAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from jitney.scheduling.batch import Entry
     from jitney.types import ModelRef
@@ -115,13 +115,26 @@ class _Demand:
         return self.rate * math.exp((self.noted_at - now) / self.span)
 
 
+class Capacity(Protocol):
+    """Devices that share models; ``working`` is how many of them there are for requests."""
+
+    @property
+    def models(self) -> Collection[ModelRef]:
+        """What they run."""
+
+    @property
+    def working(self) -> float:
+        """How many there are."""
+
+
 class Tenants:
     """Who asks for more than the share of devices that are asked for too much.
 
     The share is a water level: fill every tenant's cup to its demand, or to the same level times
     its weight, until the devices are used up. What a tenant is left is filled into the cups of its
     models in the same way; so one busy model does not take it all either. ``over`` are the parties,
-    a tenant's requests to one model, that ask for more.
+    a tenant's requests to one model, that ask for more. All of it is worked out for each group of
+    devices by itself; ``contested`` are the models of the groups in which somebody is over.
 
     Demand is in device seconds per second, smoothed over ``SPAN``. While there is room for all
     nobody is over; nor where there is no clear difference between those who are and those who are
@@ -136,12 +149,13 @@ class Tenants:
     TOLERANCE: Final = 1.2
     DIFFERENCE: Final = 1.25
 
-    __slots__ = ("_demands", "_weights", "over", "served")
+    __slots__ = ("_demands", "_weights", "contested", "over", "served")
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = weights
         self._demands: dict[Party, _Demand] = {}
         self.over: frozenset[Party] = frozenset()
+        self.contested: frozenset[ModelRef] = frozenset()
         self.served: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -178,21 +192,35 @@ class Tenants:
         """Whether an entry's tenant asks for more than its share, for its model."""
         return (entry.tenant, entry.key.model) in self.over
 
-    def update(self, devices: float, now: float) -> None:
-        """Find out who is over; O(parties log parties)."""
-        devices = max(1.0, devices)
-        self.over = frozenset()
+    def update(self, group_of: Callable[[ModelRef], Capacity], now: float) -> None:
+        """Find out who is over; O(parties log parties).
+
+        :param group_of: returns the devices that share models with those that run one.
+        """
         rates = {party: demand.rate_at(now) for party, demand in self._demands.items()}
         if gone := [party for party, rate in rates.items() if rate < NOTHING]:
             self._forget(gone)
-        devices = max(1.0, devices)
+        by_group: dict[Capacity, dict[Party, float]] = {}
+        for party, rate in rates.items():
+            by_group.setdefault(group_of(party[1]), {})[party] = rate
+        over: set[Party] = set()
+        contested: set[ModelRef] = set()
+        for group, asked in by_group.items():
+            if found := self._find_over(asked, max(1.0, group.working)):
+                over |= found
+                contested.update(group.models)
+        self.over, self.contested = frozenset(over), frozenset(contested)
+
+    def _find_over(self, rates: Mapping[Party, float], devices: float) -> set[Party]:
+        """Return who asks for more than the share of some devices."""
         if len(rates) < 2 or sum(rates.values()) <= devices:  # noqa: PLR2004  # room for all
-            return
+            return set()
         usage = self._usage(rates, devices)
         over = {party for party, used in usage.items() if used > self.TOLERANCE}
         within = [used for party, used in usage.items() if party not in over]
         if over and within and min(usage[p] for p in over) > self.DIFFERENCE * max(within):
-            self.over = frozenset(over)
+            return over
+        return set()
 
     def _usage(self, rates: Mapping[Party, float], devices: float) -> dict[Party, float]:
         """Return everybody's demand over their share."""

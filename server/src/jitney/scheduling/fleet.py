@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from jitney.scheduling.batch import NO_DEADLINE
 from jitney.scheduling.device import DeviceState
+from jitney.scheduling.group import Group, groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -22,17 +23,30 @@ __all__ = ["Fleet"]
 class Fleet:
     """What may run where.
 
-    ``epoch`` counts the occasions on which another device may have become the fastest for
-    something. ``unbegun`` are the batches that lost devices were to run next: nobody has begun
-    them.
+    ``groups`` are the devices that share models; they are made anew, without a load, whenever
+    devices or models come or go. ``epoch`` counts the occasions on which another device may have
+    become the fastest for something. ``unbegun`` are the batches that lost devices were to run
+    next: nobody has begun them.
     """
 
-    __slots__ = ("_devices", "_least_spread", "_rivals", "epoch", "unbegun")
+    __slots__ = (
+        "_devices",
+        "_group_of",
+        "_homeless",
+        "_least_spread",
+        "_rivals",
+        "epoch",
+        "groups",
+        "unbegun",
+    )
 
     def __init__(self, least_spread: float) -> None:
         self._least_spread = least_spread
         self._devices: dict[str, DeviceState] = {}
         self._rivals: dict[ModelRef, frozenset[ModelRef]] = {}
+        self._homeless = Group()
+        self._group_of: dict[ModelRef, Group] = {}
+        self.groups: list[Group] = [self._homeless]
         self.epoch = 0
         self.unbegun: set[Batch] = set()
 
@@ -55,22 +69,22 @@ class Fleet:
 
     def remove(self, name: str) -> None:
         """Remove a device."""
-        self._changed()
         device = self._devices.pop(name, None)
+        self._changed()
         if device is not None and device.staged is not None:
             self.unbegun.add(device.staged)
 
     def add_model(self, device: str, model: ModelRef, profile: LatencyProfile | None) -> None:
         """Let a device, if it is there, run a model."""
-        self._changed()
         if device in self._devices:
             self._devices[device].add(model, profile)
+        self._changed()
 
     def remove_model(self, device: str, model: ModelRef) -> None:
         """Let a device run a model no more."""
-        self._changed()
         if device in self._devices:
             self._devices[device].discard(model)
+        self._changed()
 
     def set_loading(self, device: str, *, loading: bool) -> None:
         """Note whether a device, if it is there, is busy with loading a model."""
@@ -109,6 +123,13 @@ class Fleet:
     def _changed(self) -> None:
         self._rivals.clear()
         self.epoch += 1
+        self._homeless = Group()
+        self.groups = [*groups_of(self), self._homeless]
+        self._group_of = {model: group for group in self.groups for model in group.models}
+
+    def group(self, model: ModelRef) -> Group:
+        """Return the group of the devices that run a model."""
+        return self._group_of.get(model, self._homeless)
 
     def rivals(self, model: ModelRef) -> frozenset[ModelRef]:
         """Return the models that share a device with one, itself included."""
@@ -117,11 +138,6 @@ class Fleet:
             shared = [device.models for device in self if model in device.models]
             rivals = self._rivals[model] = frozenset().union(*shared)
         return rivals
-
-    @property
-    def working(self) -> int:
-        """The number of devices that run any model, at least 1."""
-        return max(1, sum(bool(device.models) and not device.loading for device in self))
 
     def others(self, device: DeviceState, now: float) -> list[float]:
         """Return when other devices will be free, ascending; now for those that are.

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jitney.scheduling.fairness import Tenants
     from jitney.scheduling.fleet import Fleet
     from jitney.scheduling.host import HostCost
-    from jitney.scheduling.load import Load
     from jitney.scheduling.queue import KeyQueue
 
 __all__ = ["Intake"]
@@ -28,20 +27,18 @@ DOUBT_AFTER: Final = 1.0
 class Intake:
     """Checks newcomers against the clock, the backlog and the limits of the queue."""
 
-    __slots__ = ("_backlog", "_chooser", "_fleet", "_host", "_load", "_tenants")
+    __slots__ = ("_backlog", "_chooser", "_fleet", "_host", "_tenants")
 
     def __init__(
         self,
         backlog: Backlog,
         fleet: Fleet,
-        load: Load,
         tenants: Tenants,
         host: HostCost,
         chooser: Chooser,
     ) -> None:
         self._backlog = backlog
         self._fleet = fleet
-        self._load = load
         self._tenants = tenants
         self._host = host
         self._chooser = chooser
@@ -80,9 +77,9 @@ class Intake:
         free_at, devices = self._fleet.free_at(queue.key.model, now)
         if not devices:
             return now
-        if self._load.tight and self._chooser.is_protected(entry):
+        position, tight = entry.position, queue.load.tight
+        if tight and self._chooser.is_protected(entry):
             return free_at  # it does not stand behind the others
-        position, tight = entry.position, self._load.tight
         ahead = 0.0
         waiting = self._backlog.waiting
         rivals = self._fleet.rivals(queue.key.model)
@@ -99,8 +96,21 @@ class Intake:
         if len(waiting) > CANDIDATES and free_at > now:
             # Too many to be asked one by one; half of them have earlier deadlines, more or less.
             # Not beside an idle device: what waits then is not for it.
-            ahead = max(ahead, self._load.work / 2)
+            ahead = max(ahead, queue.load.work / 2)
         return free_at + ahead / devices
+
+    def check_class(self, queue: KeyQueue, entry: Entry) -> None:
+        """Refuse an entry that finds its class of priority full, where classes are bounded.
+
+        One that is alone in it is taken whatever its rows: the bound is meant for requests that
+        wait in numbers, and a request that is larger than it could otherwise never be served.
+
+        :raises Overloaded: QUEUE_FULL.
+        """
+        limit = entry.key.class_queue_rows[entry.priority]
+        rows = self._backlog.class_rows.get((entry.key.model, entry.priority), 0)
+        if rows and 0 < limit < rows + entry.rows:
+            raise refusals.class_full(queue, entry, rows)
 
     def make_room(self, queue: KeyQueue, entry: Entry) -> Sequence[Entry]:
         """Return whom to evict so that an entry has its place in its model's queue.

@@ -31,7 +31,7 @@ DEFERS_FROM: Final = 0.6
 
 
 class Load:
-    """The price of device time, from the rates of arrival and what waits.
+    """The price of the time of a group of devices, from the rates of arrival and what waits.
 
     ``utilisation`` (rho) is demand over capacity, both in device seconds per second at each queue's
     best batch size. ``pressure`` (f) is the part of its full price that device time is worth:
@@ -68,7 +68,10 @@ class Load:
         self.tight = False
 
     def update(self, queues: Collection[KeyQueue], devices: int, now: float) -> None:
-        """Work everything out anew; O(queues)."""
+        """Work everything out anew; O(queues).
+
+        :param queues: those of the models that the devices run.
+        """
         devices = max(1, devices)
         rates = [(queue, queue.rate_at(now)) for queue in queues if queue.slo]
         # A queue that sees less than one row in a SLO has no cycle to share.

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+import math
+from typing import TYPE_CHECKING, Final
 
 from jitney.types import Placed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from jitney.scheduling.batch import Batch, Entry
+    from jitney.scheduling.batch import Batch, BatchKey, Entry
     from jitney.types import Carrier
 
-__all__ = ["gather", "place", "runs_of_carriers"]
+    Run = Sequence[tuple[Entry, Placed]]
+
+__all__ = ["gap_sizes", "gather", "place", "runs_of_carriers"]
+
+EMPTY_TEXT: Final = 4
+"""Bytes of an element of a BYTES tensor that has none of its own: its length."""
 
 
 def place(batch: Batch) -> list[tuple[Entry, Placed]]:
-    """Return every entry of a batch with the rows it occupies, in order."""
+    """Return every entry of a batch with the rows it occupies, in the order of the rows."""
     placed = []
     first_row = 0
     model = batch.key.model
+    if batch.key.fill:
+        return [
+            (e, Placed(e.request, model, e.row, 1, e.inputs, e.outputs))
+            for e in sorted(batch.entries, key=_row)
+        ]
     for entry in batch.entries:
         rows = entry.rows
         placed.append(
@@ -29,28 +41,65 @@ def place(batch: Batch) -> list[tuple[Entry, Placed]]:
     return placed
 
 
-def gather(placed: Sequence[tuple[Entry, Placed]], inputs: Sequence[memoryview]) -> None:
-    """Let every carrier fill its requests' part of a batch's inputs.
+def gather(placed: Run, inputs: Sequence[memoryview]) -> None:
+    """Let every carrier fill its requests' part of a batch's inputs, and fill the gaps.
 
-    :param inputs: the regions of the whole batch, in the model's order.
+    :param placed: all of a batch, as ``place`` returned it.
+    :param inputs: the regions of the whole batch, in the model's order, without those of inputs
+        that are left out.
     """
+    if not placed:
+        return
+    key = placed[0][0].key
     at = [0] * len(inputs)
+    row = 0
     for carrier, members in runs_of_carriers(placed):
         requests = [p for _, p in members]
-        if len(requests) == len(placed):
+        if len(requests) == len(placed) and not key.fill:
             carrier.gather(requests, inputs)
             return
-        parts = []
-        for i, region in enumerate(inputs):
-            size = sum(len(p.request.data[p.order[i]]) for p in requests)
-            parts.append(region[at[i] : at[i] + size])
-            at[i] += size
-        carrier.gather(requests, parts)
+        for run in _without_gaps(requests) if key.fill else (requests,):
+            if key.fill:
+                _fill(key, inputs, at, run[0].first_row - row)
+                row = run[0].first_row + len(run)
+            parts = []
+            for i, region in enumerate(inputs):
+                size = sum(len(p.request.data[p.order[i]]) for p in run)
+                parts.append(region[at[i] : at[i] + size])
+                at[i] += size
+            carrier.gather(run, parts)
 
 
-def runs_of_carriers(
-    placed: Sequence[tuple[Entry, Placed]],
-) -> Iterable[tuple[Carrier, Sequence[tuple[Entry, Placed]]]]:
+def gap_sizes(key: BatchKey) -> Sequence[int]:
+    """Return the bytes of a row without entry, for each input that is there."""
+    present = [given for given in key.inputs if given is not None]
+    return [
+        len(row) or math.prod(dims) * (datatype.item_size or EMPTY_TEXT)
+        for row, (datatype, dims) in zip(key.fill, present, strict=True)
+    ]
+
+
+def _fill(key: BatchKey, inputs: Sequence[memoryview], at: list[int], rows: int) -> None:
+    """Write rows without entry, and move ``at`` behind them. Slots are not empty: they had others'.
+
+    BYTES without bytes are so many texts of length 0, which is also written as zeros.
+    """
+    if not rows:
+        return
+    for i, (region, size) in enumerate(zip(inputs, gap_sizes(key), strict=True)):
+        end = at[i] + rows * size
+        region[at[i] : end] = (key.fill[i] or bytes(size)) * rows
+        at[i] = end
+
+
+def _without_gaps(requests: Sequence[Placed]) -> Iterator[Sequence[Placed]]:
+    """Cut into runs of neighbouring rows."""
+    numbered = enumerate(requests)
+    for _, run in itertools.groupby(numbered, key=lambda item: item[1].first_row - item[0]):
+        yield [p for _, p in run]
+
+
+def runs_of_carriers(placed: Run) -> Iterable[tuple[Carrier, Run]]:
     """Cut into runs of neighbours whose bytes are held by the same carrier.
 
     Nearly always there is one transport and so one run; that case costs one comparison each.
@@ -67,3 +116,7 @@ def runs_of_carriers(
             runs.append((carrier, []))
         runs[-1][1].append(item)
     return runs
+
+
+def _row(entry: Entry) -> int:
+    return entry.row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from jitney.scheduling.batch import Entry
     from jitney.scheduling.latency import LatencyModel
 
-__all__ = ["WEIGHTS", "Plan", "Terms", "plan"]
+__all__ = ["WEIGHTS", "Plan", "Terms", "fit", "plan", "trim"]
 
 WEIGHTS: Final = (4.0, 1.0, 0.5)
 """What a row of each class of priority is worth."""
@@ -122,3 +123,49 @@ def plan(  # noqa: C901  # one loop; its parts share six variables and it runs f
     if not best_rows:
         return Plan(skip, skip, skip, 0, NO_VALUE, cut=True, full=False)
     return Plan(skip, best_first, best_end, best_rows, best, best_end < count, best_full)
+
+
+def fit(
+    entries: Sequence[Entry], max_rows: int, max_bytes: int, *, strict: bool = False
+) -> tuple[list[Entry], int, bool]:
+    """Return the longest prefix within the limits, its rows, and whether it is full.
+
+    :param strict: return nothing if not even the first one fits; it is taken otherwise.
+    """
+    taken: list[Entry] = []
+    rows = nbytes = 0
+    for entry in entries:
+        within = rows + entry.rows <= max_rows and nbytes + entry.nbytes <= max_bytes
+        if not within and (taken or strict):
+            return taken, rows, True
+        taken.append(entry)
+        rows += entry.rows
+        nbytes += entry.nbytes
+        if rows >= max_rows or nbytes >= max_bytes:
+            return taken, rows, True
+    return taken, rows, False
+
+
+def trim(made: Plan, entries: Sequence[Entry], latency: LatencyModel, price: float) -> Plan:
+    """Cut a batch back to the bucket below, where padding up costs more than waiting.
+
+    The priced form of TensorFlow's rule of cost per request.
+    """
+    rows = made.rows
+    if not latency.pads or latency.padded(rows) == rows:
+        return made
+    sizes = latency.sizes
+    at = bisect_right(sizes, rows) - 1
+    if at < 0:
+        return made
+    lower = sizes[at]
+    worth = lower - price * latency.planned(lower)
+    if worth <= rows - price * latency.planned(rows):
+        return made
+    end = made.end
+    while rows > lower and end > made.first + 1:
+        end -= 1
+        rows -= entries[end].rows
+    if rows > lower:
+        return made
+    return made._replace(end=end, rows=rows, full=False)

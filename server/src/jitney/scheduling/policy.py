@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from jitney.scheduling import refusals
 from jitney.scheduling.backlog import CANDIDATES, Backlog
-from jitney.scheduling.batch import NO_DEADLINE, Batch, State
+from jitney.scheduling.batch import NO_DEADLINE, PRIORITIES, Batch, State
 from jitney.scheduling.chooser import Chooser
 from jitney.scheduling.contract import PolicySettings, PolicyStatistics, Turn
 from jitney.scheduling.demand import demands
@@ -16,7 +16,7 @@ from jitney.scheduling.fairness import Flows, Tenants
 from jitney.scheduling.fleet import Fleet
 from jitney.scheduling.host import HostCost
 from jitney.scheduling.intake import Intake
-from jitney.scheduling.load import Load
+from jitney.scheduling.prices import Prices
 from jitney.scheduling.retries import Retries
 
 if TYPE_CHECKING:
@@ -37,14 +37,6 @@ __all__ = ["Policy", "PolicySettings", "PolicyStatistics", "Turn"]
 
 LONGEST_REST: Final = 0.002
 """Seconds between the starts of two batches that the rule of rest may ask for, at most."""
-REPRICE_EVERY: Final = 0.01
-REPRICE_SHARE: Final = 1 / 16
-"""Parts of the shortest SLO after which the price is worked out anew, where that is sooner."""
-REPRICE_LEAST: Final = 0.001
-REPRICE_PER_QUEUE: Final = 2e-4
-"""Seconds; a queue costs about 10 microseconds, and shapes come from the wire: it stays at 5 %."""
-REFER_EVERY: Final = 1.0
-"""Seconds between looking which device is the fastest for what."""
 ALLOWED: Final = 1.25
 """How much longer than usual, at its time, the batch of an entry may take that must only start by
 some moment."""
@@ -57,6 +49,7 @@ SOON: Final = 1e-6
 then would find nothing to do, again and again."""
 
 _free_at = operator.attrgetter("free_at")
+_utilisation = operator.attrgetter("utilisation")
 
 
 class Policy:
@@ -66,8 +59,9 @@ class Policy:
     makes batches grow; nothing needs tuning. An entry with a deadline is started only if its batch
     is expected to end before it, and told at once when that cannot be any more. When more is asked
     for than the devices can do, the most urgent entries are given up in favour of the larger
-    batches behind them, by the price of device time (``plan``, ``load``). Entries without deadline
-    fill what room is left, and are kept a twentieth of the devices for (``choice``).
+    batches behind them, by the price of device time (``plan``, ``load``), which each group of
+    devices that share models has for itself (``group``). Entries without deadline fill what room is
+    left, and are kept a twentieth of the devices for (``choice``).
 
     *Rest.* A batch costs the host a fixed time whatever its rows: two messages, two wake-ups, the
     bookkeeping. When models are small and callers are many, batches that leave at the first chance
@@ -96,15 +90,12 @@ class Policy:
         self._fleet = Fleet(settings.least_spread)
         self._backlog = Backlog()
         self._retries = Retries()
-        self._load = Load()
         self._flows = Flows(settings.tenant_weights)
         self._tenants = Tenants(settings.tenant_weights)
         self._host = HostCost()
-        self._chooser = Chooser(self._load, self._tenants, self._host, settings.least_spread)
-        self._intake = Intake(
-            self._backlog, self._fleet, self._load, self._tenants, self._host, self._chooser
-        )
-        self._reprice_at = self._referred_at = float("-inf")
+        self._chooser = Chooser(self._tenants, self._host, settings.least_spread)
+        self._intake = Intake(self._backlog, self._fleet, self._tenants, self._host, self._chooser)
+        self._prices = Prices(self._backlog, self._fleet, self._tenants)
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
@@ -119,10 +110,12 @@ class Policy:
     def device_up(self, name: str) -> None:
         """Add a device; it runs nothing until models are ready on it."""
         self._fleet.add(name)
+        self._prices.renew_soon()
 
     def device_down(self, name: str) -> None:
         """Remove a device; its batches are the executor's to fail."""
         self._fleet.remove(name)
+        self._prices.renew_soon()
 
     def device_loading(self, name: str, *, loading: bool) -> None:
         """Give a device nothing while it loads a model: a batch would wait for that to end."""
@@ -136,10 +129,12 @@ class Policy:
         :param profile: how long it takes, as far as that was measured.
         """
         self._fleet.add_model(device, model, profile)
+        self._prices.renew_soon()
 
     def model_gone(self, device: str, model: ModelRef) -> None:
         """Give no more batches of a model to a device."""
         self._fleet.remove_model(device, model)
+        self._prices.renew_soon()
 
     def drain(self) -> None:
         """From now on let everything leave as soon as a device is free, waiting for no company."""
@@ -156,21 +151,22 @@ class Policy:
         """
         queue = self._backlog.queue(entry.key, now, self._fleet)
         margin = self._margin(queue)
-        least = queue.latency.planned(entry.rows) + margin
+        least = queue.latency.planned(entry.span) + margin
         if entry.is_timed:
             self._place(queue, entry, margin)
             self._intake.check_possible(queue, entry, least, now)
             self._note_demand(queue, entry, now)
-        if now >= self._reprice_at:
-            self._reprice(now)
+        if now >= self._prices.renew_at:
+            self._prices.renew(now)
         if entry.is_timed:
             self._intake.check_backlog(queue, entry, least, now)
+        if entry.key.class_queue_rows:
+            self._intake.check_class(queue, entry)
         victims = self._intake.make_room(queue, entry)
         for victim in victims:
             self._remove(victim)
         if not entry.is_timed:
-            seconds = entry.rows * (queue.latency.row_seconds or UNKNOWN_ROW)
-            entry.position = self._flows.tag(entry, seconds)
+            entry.position = self._turn_of(queue, entry)
         # The margin anew: it depends on the slack that the queue's entries bring.
         self._backlog.push(queue, entry, self._margin(queue))
         return [(victim, refusals.overloaded(queue, victim, "TENANT_QUOTA")) for victim in victims]
@@ -183,8 +179,12 @@ class Policy:
         """Give a timed entry its position: the latest end of its batch."""
         entry.position = entry.deadline
         if entry.start_by != NO_DEADLINE:
-            usual = queue.latency.planned(max(entry.rows, queue.best_rows)) + margin
+            usual = queue.latency.planned(max(entry.span, queue.best_rows)) + margin
             entry.position = min(entry.deadline, entry.start_by + ALLOWED * usual)
+
+    def _turn_of(self, queue: KeyQueue, entry: Entry) -> float:
+        """Return the position of an entry without deadline."""
+        return self._flows.tag(entry, entry.rows * (queue.latency.row_seconds or UNKNOWN_ROW))
 
     def _note_demand(self, queue: KeyQueue, entry: Entry, now: float) -> None:
         """Count the demand of an entry that could be served, whether or not it will be.
@@ -197,7 +197,7 @@ class Policy:
             seconds = entry.rows / queue.worth
             if entry.position - now < HURRIED * queue.slo:
                 # It is served in a small batch, which costs more for each row.
-                room = queue.latency.rows_within((entry.position - now) / self._load.turns)
+                room = queue.latency.rows_within((entry.position - now) / queue.load.turns)
                 rows = max(1, min(room, queue.best_rows))
                 seconds = entry.rows * queue.latency.planned(rows) / rows
             self._tenants.note_arrival(entry, seconds, queue.slo, now)
@@ -237,8 +237,8 @@ class Policy:
         run something are given a full batch to go on with.
         """
         turn = Turn([], [])
-        if now >= self._reprice_at:
-            self._reprice(now)
+        if now >= self._prices.renew_at:
+            self._prices.renew(now)
         self._expire(now, turn)
         started = True
         while started and (self._backlog.waiting or self._retries):
@@ -259,7 +259,7 @@ class Policy:
     def _expire(self, now: float, turn: Turn) -> None:
         expiries = self._backlog.expiries
         for entry in expiries.pop_until(now):
-            if entry.state is not State.QUEUED:
+            if entry.state is not State.QUEUED or not entry.is_timed:
                 continue  # it was put back and so is in the heap twice
             queue = self._backlog.queue(entry.key, now, self._fleet)
             last = queue.last_moment(entry, self._margin(queue))
@@ -267,9 +267,31 @@ class Policy:
                 # It is estimated to take less time than when this moment was set.
                 expiries.postpone(last, entry)
                 continue
+            late_class = queue.key.delays_late
+            if late_class and late_class[entry.priority] and entry.start_by < now:
+                self._put_last(queue, entry)
+                if not entry.is_timed or queue.last_moment(entry, self._margin(queue)) >= now:
+                    continue
             self._remove(entry)
             turn.refused.append((entry, refusals.expired(entry, now)))
         self._refuse_late(self._retries.expire(now), turn)
+
+    def _put_last(self, queue: KeyQueue, entry: Entry) -> None:
+        """Let an entry that did not start in time wait on, behind all others of its model.
+
+        It is of the lowest class from then on. Its deadline, if it has one, still holds; without
+        one it has no time to keep any more, and waits like those that never had.
+        """
+        self._backlog.withdraw(entry)
+        entry.start_by = NO_DEADLINE
+        entry.priority = PRIORITIES - 1
+        entry.is_timed = entry.deadline != NO_DEADLINE
+        if entry.is_timed:
+            entry.position = entry.deadline
+        else:
+            last = self._backlog.last_turn(entry.key.model)
+            entry.position = max(last, self._turn_of(queue, entry))
+        self._backlog.push(queue, entry, self._margin(queue))
 
     def _refuse_late(self, entries: Sequence[Entry], turn: Turn) -> None:
         turn.refused.extend((entry, refusals.late()) for entry in entries)
@@ -332,7 +354,11 @@ class Policy:
             for entry in (*choice.victims, *choice.timed):
                 queue.timed.remove(entry)
         if choice.riders:
-            queue.background.remove_range(0, len(choice.riders))
+            if queue.key.fill:
+                for entry in choice.riders:
+                    queue.background.remove(entry)
+            else:
+                queue.background.remove_range(0, len(choice.riders))
             self._flows.left(choice.riders)
         entries = [*choice.timed, *choice.riders]
         nbytes = 0
@@ -378,7 +404,8 @@ class Policy:
             if self._settings.max_overhead < 1 and (
                 len(batch.entries) > 1 or self._backlog.waiting
             ):
-                spacing = self._host.batch * len(self._fleet) / self._settings.max_overhead
+                sharers = len(self._fleet.group(batch.key.model).devices) or 1
+                spacing = self._host.batch * sharers / self._settings.max_overhead
                 device.rests_until = batch.formed_at + min(spacing, LONGEST_REST)
 
     def _note_outcome(self, batch: Batch, latency: LatencyModel, now: float) -> None:
@@ -430,36 +457,25 @@ class Policy:
         due = min(due, self._chooser.wakes_at, self._retries.next() + SOON)
         return None if due == NO_DEADLINE else due
 
-    def _reprice(self, now: float) -> None:
-        slo = min((queue.slo for queue in self._backlog.queues if queue.slo), default=1.0)
-        soon = min(REPRICE_EVERY, max(REPRICE_LEAST, REPRICE_SHARE * slo))
-        self._reprice_at = now + max(soon, REPRICE_PER_QUEUE * len(self._backlog.queues))
-        devices = self._fleet.working
-        self._load.update(self._backlog.queues, devices, now)
-        self._tenants.update(devices, now)
-        if now - self._referred_at >= REFER_EVERY:
-            self._referred_at = now
-            self._fleet.epoch += 1
-        self._backlog.forget_idle()
-
     # -- figures --------------------------------------------------------------------------------
 
     def refresh(self, now: float) -> None:
         """Bring the figures up to date where nothing happens: rates fall by doing nothing."""
-        self._reprice(now)
+        self._prices.renew(now)
 
     def statistics(self) -> PolicyStatistics:
         """Return the current figures; on any thread."""
         waiting, devices = list(self._backlog.waiting), list(self._fleet)
+        busiest = max((group.load for group in self._fleet.groups), key=_utilisation)
         return PolicyStatistics(
             queued_entries=sum(map(len, waiting)),
             queued_rows=sum(self._backlog.rows.values()),
             queues=len(waiting),
             running=sum(device.running is not None for device in devices),
             staged=sum(device.staged is not None for device in devices),
-            utilisation=self._load.utilisation,
-            pressure=self._load.pressure,
-            tight=self._load.tight,
+            utilisation=busiest.utilisation,
+            pressure=busiest.pressure,
+            tight=any(group.load.tight for group in self._fleet.groups),
         )
 
     def waiting_models(self) -> set[ModelRef]:
@@ -469,6 +485,14 @@ class Policy:
     def queued_rows(self) -> dict[ModelRef, int]:
         """Return how many rows of each model are waiting; a copy, safe to read anywhere."""
         return dict(self._backlog.rows)
+
+    def queued_entries(self) -> dict[ModelRef, int]:
+        """Return how many entries of each model are waiting; on any thread."""
+        count: dict[ModelRef, int] = {}
+        for queue in list(self._backlog.queues):
+            model = queue.key.model
+            count[model] = count.get(model, 0) + len(queue)
+        return count
 
     def latencies(self) -> list[ModelLatency]:
         """Return what is known of how long batches take, by device and model; on any thread."""

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from jitney.scheduling.lane import Lane
+from jitney.scheduling.load import Load
 
 if TYPE_CHECKING:
     from jitney.scheduling.batch import BatchKey, Entry
@@ -30,12 +31,12 @@ class KeyQueue:
     (``fairness``).
 
     ``latency`` is how long batches take on the fastest device that has the model, as of the
-    fleet's ``epoch``. ``rate`` is the smoothed rate of arrival of timed rows, per second; ``slo``
-    the slack that three of four have on arrival. ``best_rows`` (scheduling theory's b*) is the
-    batch size at which devices that share all queues in turn just keep that slack, and ``worth``
-    (p*) the rows per device second that it yields: both are the price's, see ``load``; so is
-    ``row_seconds``, the least that a row can cost, and ``defers``: waiting for a larger batch saves
-    more device time than it idles away.
+    fleet's ``epoch``, and ``load`` what is asked of its group of devices. ``rate`` is the smoothed
+    rate of arrival of timed rows, per second; ``slo`` the slack that three of four have on arrival.
+    ``best_rows`` (scheduling theory's b*) is the batch size at which devices that share all queues
+    in turn just keep that slack, and ``worth`` (p*) the rows per device second that it yields: both
+    are the price's, see ``load``; so is ``row_seconds``, the least that a row can cost, and
+    ``defers``: waiting for a larger batch saves more device time than it idles away.
 
     ``evidence_at`` is when the latencies were last learnt from, or doubted.
     """
@@ -48,6 +49,7 @@ class KeyQueue:
         "evidence_at",
         "key",
         "latency",
+        "load",
         "rate",
         "rated_at",
         "rated_since",
@@ -58,9 +60,12 @@ class KeyQueue:
         "worth",
     )
 
-    def __init__(self, key: BatchKey, latency: LatencyModel, now: float) -> None:
+    def __init__(
+        self, key: BatchKey, latency: LatencyModel, now: float, load: Load | None = None
+    ) -> None:
         self.key = key
         self.latency = latency
+        self.load = load or Load()
         self.timed = Lane()
         self.background = Lane()
         self.rate = 0.0
@@ -103,7 +108,7 @@ class KeyQueue:
 
         :param margin: seconds that its reply takes beside the device's time.
         """
-        return min(entry.deadline - self.latency.planned(entry.rows) - margin, entry.start_by)
+        return min(entry.deadline - self.latency.planned(entry.span) - margin, entry.start_by)
 
     def oldest(self) -> float:
         """Return when the first of those that wait arrived; O(entries)."""

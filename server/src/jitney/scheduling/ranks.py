@@ -91,13 +91,14 @@ class Ranks:
         by_rank: dict[int, list[Entry]] = {}
         for entry in entries:
             by_rank.setdefault(self.rank(entry), []).append(entry)
-        if self._tenants.over:
+        contested = queue.key.model in self._tenants.contested
+        if contested:
             # However worthwhile a larger batch of the others: the protected would wait for it.
             widest = max((entry.rows for entry in entries), default=0)
             terms = terms._replace(max_rows=min(terms.max_rows, max(queue.best_rows, widest)))
         for rank in sorted(by_rank):
             core = by_rank.pop(rank)
-            within = bool(self._tenants.over) and rank < PRIORITIES
+            within = contested and rank < PRIORITIES
             made = plan(core, latency, terms._replace(keep=PROTECTED) if within else terms)
             if made.rows:
                 break

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jitney.errors import DeadlineExpired, DeadlineTooShort, Overloaded
+from jitney.errors import DeadlineExpired, DeadlineTooShort, Overloaded, QueueTimeout
 
 if TYPE_CHECKING:
     from jitney.scheduling.batch import Entry
     from jitney.scheduling.queue import KeyQueue
 
-__all__ = ["expired", "late", "overloaded", "queue_full", "too_short"]
+__all__ = ["class_full", "expired", "late", "overloaded", "queue_full", "too_short"]
 
 LEAST_WAIT: Final = 1e-3
 
@@ -30,10 +30,18 @@ def overloaded(queue: KeyQueue, entry: Entry, reason: str, seconds: float = 0.0)
 def queue_full(queue: KeyQueue, entry: Entry, rows: int) -> Overloaded:
     """Return the refusal of an entry that finds ``rows`` rows of its model waiting."""
     key = entry.key
-    msg = (
-        f"Exceeds maximum queue size: {rows} rows of model '{key.model.name}' are waiting, "
-        f"the limit is {key.max_queue_rows}"
-    )
+    return _full(queue, f"{rows} rows of model '{key.model.name}'", key.max_queue_rows)
+
+
+def class_full(queue: KeyQueue, entry: Entry, rows: int) -> Overloaded:
+    """Return the refusal of an entry that finds ``rows`` rows of its model and class waiting."""
+    key = entry.key
+    what = f"{rows} rows of model '{key.model.name}' with the priority of this request"
+    return _full(queue, what, key.class_queue_rows[entry.priority])
+
+
+def _full(queue: KeyQueue, what: str, limit: int) -> Overloaded:
+    msg = f"Exceeds maximum queue size: {what} are waiting, the limit is {limit}"
     wait = max(queue.latency.planned(queue.best_rows), LEAST_WAIT)
     return Overloaded(msg, reason="QUEUE_FULL", retry_after=wait)
 
@@ -50,7 +58,7 @@ def too_short(entry: Entry, now: float, least: float) -> DeadlineTooShort:
 def expired(entry: Entry, now: float) -> DeadlineExpired:
     """Return the end of an entry that waited for too long."""
     if entry.start_by < now:
-        return DeadlineExpired("Request timeout expired")  # the protocol's text
+        return QueueTimeout("Request timeout expired")  # the protocol's text
     return late()
 
 

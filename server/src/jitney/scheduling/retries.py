@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from jitney.scheduling.batch import NO_DEADLINE, State
+from jitney.scheduling.batch import NO_DEADLINE, State, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,11 +81,12 @@ class Retries:
             self._batches.remove(batch)
             latency = latency_of(device, batch.key)
             live = [entry for entry in batch.entries if entry.state is State.RUNNING]
-            late += _ended(batch, now + latency.planned(sum(entry.rows for entry in live)))
+            if live:
+                late += _ended(batch, now + latency.planned(rows_of(batch.key, live)))
             batch.entries = [entry for entry in live if entry.state is State.RUNNING]
             if not batch.entries:  # all were cancelled meanwhile, or are late
                 continue
-            batch.rows = sum(entry.rows for entry in batch.entries)
+            batch.rows = rows_of(batch.key, batch.entries)
             batch.nbytes = sum(entry.nbytes for entry in batch.entries)
             batch.planned = latency.planned(batch.rows)
             batch.device = device.name

@@ -14,18 +14,22 @@ from jitney.errors import (
     OutputTooLarge,
     WorkerLost,
 )
-from jitney.scheduling.batch import Batch, Reason, State
+from jitney.scheduling.batch import Batch, Reason, State, rows_of
 from jitney.scheduling.placement import place, runs_of_carriers
 from jitney.types import Timing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from jitney.clock import Clock, Timer
     from jitney.execution.executor import Completion, Executor
     from jitney.latency_profile import LatencyProfile
     from jitney.scheduling.batch import Entry
     from jitney.scheduling.policy import Policy
     from jitney.telemetry.metrics import Metrics
-    from jitney.types import ModelRef
+    from jitney.types import BatchOutputs, ModelRef, Placed
+
+    Members = Sequence[tuple[Entry, Placed]]
 
 __all__ = ["Scheduler"]
 
@@ -43,8 +47,12 @@ class Scheduler:
     policy's next moment has come. Everything runs on one thread.
 
     A batch that fails is halved and run again until the culprit stands alone: one bad request
-    never fails its neighbours. Every entry ends exactly once, with a reply or an error, unless it
-    was cancelled.
+    never fails its neighbours. Two kinds are not: that of a stateful model, whose state has moved
+    on, and one that has given replies already. Every entry ends exactly once, with a reply or an
+    error, unless it was cancelled.
+
+    A batch of a decoupled model gives any number of replies before it ends, and may let go of its
+    device long before. Its entries are told each, and then of the end, without a reply.
     """
 
     def __init__(self, policy: Policy, executor: Executor, clock: Clock, metrics: Metrics) -> None:
@@ -52,6 +60,7 @@ class Scheduler:
         self._executor = executor
         self._clock = clock
         self._metrics = metrics
+        self._going: dict[Batch, Completion | None] = {}
         self._turn_is_due = False
         self._timer: Timer | None = None
         self._timer_due = 0.0
@@ -109,22 +118,73 @@ class Scheduler:
 
     def completed(self, batch: Batch, completion: Completion) -> None:
         """End a batch: give the device its next one first, then answer."""
-        now = self._clock.now()
-        worked = completion.copied_out - completion.started
-        # A staged batch waited for the one before it; that was no overhead.
-        overhead = 0.0 if batch.staged else now - batch.formed_at - worked
-        if completion.error is None:
-            self._policy.completed(batch, now, worked, overhead)
-            self._turn()
-            self._answer(batch, completion)
+        if batch in self._going:
+            self._completed_going(batch, completion)
             return
-        if isinstance(completion.error, WorkerLost) and self._policy.requeue(batch, now):
+        now = self._clock.now()
+        if completion.error is None:
+            self._leave_device(batch, completion, now)
+            self._turn()
+            if completion.outputs is None:
+                self._end(batch, completion)
+            else:
+                self._answer(batch, completion)
+            return
+        # Of a stateful model even what was never begun is lost: the state that it continues is.
+        requeues = isinstance(completion.error, WorkerLost) and not batch.key.stateful
+        if requeues and self._policy.requeue(batch, now):
             self._turn()  # another device may have it
             return
         # Of a batch that failed nobody knows how long the worker was at it.
         self._policy.completed(batch, now)
         self._fail(batch, completion.error)
         self._turn()
+
+    def _leave_device(self, batch: Batch, completion: Completion, now: float) -> None:
+        worked = completion.copied_out - completion.started
+        # A staged batch waited for the one before it; that was no overhead.
+        overhead = 0.0 if batch.staged else now - batch.formed_at - worked
+        self._policy.completed(batch, now, worked, overhead)
+
+    def produced(self, batch: Batch, completion: Completion) -> None:
+        """Pass on one of several replies of a batch, to each of its entries."""
+        detached = self._going.setdefault(batch, None)
+        live, _ = self._stamp(batch, completion if completion.started else detached or completion)
+        assert completion.outputs is not None  # noqa: S101  # the executor's contract
+        for members, replies in self._replies(live, completion.outputs):
+            for (entry, _), reply in zip(members, replies, strict=True):
+                if entry.state is not State.RUNNING:
+                    continue  # whoever was told just before has cancelled it
+                if isinstance(reply, JitneyError):
+                    self._finish(entry, None, reply)
+                elif entry.partial is not None:
+                    entry.partial(entry, reply)
+        for entry, _ in live:
+            entry.timing = None  # it counts as answered with its end, unless that is an error
+
+    def detached(self, batch: Batch, completion: Completion) -> None:
+        """Give the device of a batch something else to do; the batch goes on without it."""
+        self._going[batch] = completion
+        self._leave_device(batch, completion, self._clock.now())
+        self._turn()
+
+    def _completed_going(self, batch: Batch, completion: Completion) -> None:
+        """End a batch of which there were replies, or that has let go of its device."""
+        detached, error = self._going.pop(batch), completion.error
+        if detached is None:  # it still holds its device
+            now = self._clock.now()
+            if error is None:
+                self._leave_device(batch, completion, now)
+            else:
+                self._policy.completed(batch, now)
+            self._turn()
+        if error is None:
+            self._end(batch, detached or completion)
+            return
+        # Never again in parts: its entries would be given replies twice.
+        self._metrics.batch_failed(batch, error)
+        for entry in batch.entries:
+            self._finish_running(entry, None, error)
 
     def device_up(self, device: str) -> None:
         """Note that a device can take batches."""
@@ -169,7 +229,38 @@ class Scheduler:
 
     def _answer(self, batch: Batch, completion: Completion) -> None:
         outputs = completion.outputs
-        assert outputs is not None  # noqa: S101  # no error: the executor's contract
+        assert outputs is not None  # noqa: S101  # the caller looked
+        live, awaited = self._stamp(batch, completion)
+        for members, replies in self._replies(live, outputs):
+            for (entry, _), reply in zip(members, replies, strict=True):
+                if isinstance(reply, JitneyError):
+                    entry.timing = None
+                    self._finish_running(entry, None, reply)
+                else:
+                    self._finish_running(entry, reply, None)
+        # After the callers were woken, so that their replies leave before this is counted; and so
+        # it is known how long that takes.
+        self._clock.call_soon(lambda: self._note_done(batch, completion, awaited))
+
+    def _note_done(self, batch: Batch, completion: Completion, awaited: int) -> None:
+        self._policy.replied(batch, self._clock.now() - completion.copied_out)
+        self._metrics.batch_done(batch, completion, awaited)
+
+    def _end(self, batch: Batch, completion: Completion) -> None:
+        """End the entries of a batch that has had all its replies.
+
+        :param completion: how long the device was at it.
+        """
+        live, awaited = self._stamp(batch, completion)
+        for entry, _ in live:
+            self._finish_running(entry, None, None)
+        self._clock.call_soon(lambda: self._metrics.batch_done(batch, completion, awaited))
+
+    def _stamp(self, batch: Batch, completion: Completion) -> tuple[Members, int]:
+        """Set the timings of those that are waited for.
+
+        :returns: them, and how many rows of them are still in time.
+        """
         live = [placed for placed in place(batch) if placed[0].state is State.RUNNING]
         now = self._clock.now()
         stages, started, ended = completion.stages, completion.started, completion.copied_out
@@ -179,6 +270,12 @@ class Scheduler:
             entry.timing = Timing(queue, *stages, now - entry.arrived)
             if entry.deadline >= ended:
                 awaited += entry.rows
+        return live, awaited
+
+    def _replies(
+        self, live: Members, outputs: BatchOutputs
+    ) -> Iterator[tuple[Members, Sequence[object]]]:
+        """Yield what to tell whom, carrier by carrier; those whose carrier fails are ended."""
         for carrier, members in runs_of_carriers(live):
             try:
                 replies = carrier.reply(
@@ -189,15 +286,7 @@ class Scheduler:
             except Exception as error:  # noqa: BLE001  # a carrier is somebody else's code
                 self._refuse_replies([entry for entry, _ in members], error)
                 continue
-            for (entry, _), reply in zip(members, replies, strict=True):
-                self._finish_running(entry, reply, None)
-        # After the callers were woken, so that their replies leave before this is counted; and so
-        # it is known how long that takes.
-        self._clock.call_soon(lambda: self._note_done(batch, completion, awaited))
-
-    def _note_done(self, batch: Batch, completion: Completion, awaited: int) -> None:
-        self._policy.replied(batch, self._clock.now() - completion.copied_out)
-        self._metrics.batch_done(batch, completion, awaited)
+            yield members, replies
 
     def _refuse_replies(self, entries: list[Entry], error: Exception) -> None:
         """End entries whose rows were computed and could not be made into replies."""
@@ -211,10 +300,10 @@ class Scheduler:
     def _fail(self, batch: Batch, error: JitneyError) -> None:
         live = [entry for entry in batch.entries if entry.state is State.RUNNING]
         self._metrics.batch_failed(batch, error)
-        if len(live) > 1 and isinstance(error, SPLIT_ERRORS):
+        if len(live) > 1 and isinstance(error, SPLIT_ERRORS) and not batch.key.stateful:
             middle = len(live) // 2
             for part in (live[:middle], live[middle:]):
-                rows = sum(entry.rows for entry in part)
+                rows = rows_of(batch.key, part)
                 self._policy.retry(Batch(batch.key, part, rows, Reason.RETRY, "", batch.formed_at))
             return
         for entry in live:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jitney.errors import InvalidRequest
 from jitney.scheduling.placement import gather, place
-from jitney.types import BatchOutputs, OutputTensor
+from jitney.types import BatchOutputs, Bytes, OutputTensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,10 @@ class EchoCarrier:
             at = 0
             for p in placed:
                 part = p.request.data[p.order[i]]
-                region[at : at + len(part)] = part
+                if isinstance(part, Bytes):
+                    region[at : at + len(part)] = part
+                else:
+                    part.read_into(region[at : at + len(part)])
                 at += len(part)
 
     def reply(
@@ -84,20 +87,20 @@ def _cut(output: OutputTensor, outputs: BatchOutputs, p: Placed) -> bytes:
 
 
 def echo(batch: Batch) -> BatchOutputs:
-    """Run the identity on a batch: output ``i`` of its key is its input ``i``.
+    """Run the identity on a batch: output ``i`` of its key is its input ``i``, of those there are.
 
     The rows go through the carriers exactly as they would on their way into a slot. Inputs must
-    have a fixed size, so BYTES are not supported.
+    have a fixed size, so BYTES are not supported. A key may have inputs without an output, at the
+    end.
     """
     key = batch.key
     rows = batch.rows if key.batched else 1
-    regions = [
-        bytearray(math.prod(dims) * datatype.item_size * rows) for datatype, dims in key.inputs
-    ]
+    inputs = [given for given in key.inputs if given is not None]
+    regions = [bytearray(math.prod(dims) * datatype.item_size * rows) for datatype, dims in inputs]
     gather(place(batch), [memoryview(region) for region in regions])
     lead = (batch.rows,) if key.batched else ()
     tensors = [
         OutputTensor(spec.name, datatype, (*lead, *dims), memoryview(region), None)
-        for spec, (datatype, dims), region in zip(key.outputs, key.inputs, regions, strict=True)
+        for spec, (datatype, dims), region in zip(key.outputs, inputs, regions, strict=False)
     ]
     return BatchOutputs(tensors, batch.rows, key.batched)

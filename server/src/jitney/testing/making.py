@@ -66,6 +66,10 @@ def make_key(
     max_queue_rows: int = 1024,
     batched: bool = True,
     mode: Mode = Mode.LATENCY,
+    class_queue_rows: tuple[int, ...] = (),
+    delays_late: tuple[bool, ...] = (),
+    stateful: bool = False,
+    fill: tuple[bytes, ...] = (),
 ) -> BatchKey:
     """Return the key of an identity over one FP32 tensor: input ``x``, output ``y``."""
     shape: tuple[int | str, ...] = ("N", *dims) if batched else dims
@@ -79,6 +83,10 @@ def make_key(
         max_queue_rows=max_queue_rows,
         batched=batched,
         mode=mode,
+        class_queue_rows=class_queue_rows,
+        delays_late=delays_late,
+        stateful=stateful,
+        fill=fill,
     )
 
 
@@ -118,9 +126,11 @@ def make_entry(
     tenant: str = "",
     done: Done | None = None,
     carrier: Carrier | None = None,
+    row: int = -1,
 ) -> Entry:
-    """Return an entry of a request of ``make_request`` under ``key``."""
+    """Return an entry of a request of ``make_request`` under a key whose first input is there."""
     key = key or make_key()
+    assert key.inputs[0] is not None  # noqa: S101  # said above
     dims = key.inputs[0][1]
     request = make_request(
         key.model.name, rows=rows, dims=dims, carrier=carrier, id=id, deadline=deadline
@@ -137,4 +147,5 @@ def make_entry(
         start_by=start_by,
         priority=priority,
         tenant=tenant,
+        row=row,
     )

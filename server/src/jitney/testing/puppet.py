@@ -22,6 +22,12 @@ class Completed(Protocol):
     def completed(self, batch: Batch, completion: Completion) -> None:
         """Note that a batch ended."""
 
+    def produced(self, batch: Batch, completion: Completion) -> None:
+        """Note one of several replies."""
+
+    def detached(self, batch: Batch, completion: Completion) -> None:
+        """Note that a batch needs its device no longer."""
+
 
 class Stages(NamedTuple):
     """How long, in seconds, the puppet says that each stage took."""
@@ -36,12 +42,15 @@ class PuppetExecutor:
 
     ``pending`` are the batches that were started and have not ended, in the order in which they
     came; ``started`` are all that ever were. On one device batches end in order, as on a real one.
+    Those of a decoupled model are given replies by ``produce``, may ``detach``, which moves them to
+    ``detached``, and are ended by ``finish``.
     """
 
     def __init__(self, clock: Clock, listener: Completed | None = None) -> None:
         self._clock = clock
         self.listener = listener
         self.pending: list[Batch] = []
+        self.detached: list[Batch] = []
         self.started: list[Batch] = []
 
     def __repr__(self) -> str:
@@ -67,21 +76,43 @@ class PuppetExecutor:
         :param stages: durations; the last one ends now. None means that it took no time.
         """
         batch = self._pop(device)
-        took = stages or Stages()
-        copied_out = self._clock.now()
-        inferred = copied_out - took.compute_output
-        copied_in = inferred - took.compute_infer
-        started = copied_in - took.compute_input
         if outputs is None:
             outputs = echo(batch)
-        self._tell(batch, Completion(outputs, None, started, copied_in, inferred, copied_out))
+        self._told.completed(batch, self._completion(outputs, stages))
         return batch
 
     def fail_next(self, error: JitneyError, *, device: str | None = None) -> Batch:
         """End the oldest batch with an error; return it."""
         batch = self._pop(device)
-        self._tell(batch, Completion(None, error))
+        self._told.completed(batch, Completion(None, error))
         return batch
+
+    def produce(self, batch: Batch, outputs: BatchOutputs | None = None) -> None:
+        """Give a reply of a batch that goes on, the inputs themselves when left out."""
+        outputs = echo(batch) if outputs is None else outputs
+        self._told.produced(batch, self._completion(outputs, None))
+
+    def detach(self, batch: Batch, *, stages: Stages | None = None) -> None:
+        """Let a batch go on without its device, which was at it for so long."""
+        self.pending.remove(batch)
+        self.detached.append(batch)
+        self._told.detached(batch, self._completion(None, stages))
+
+    def finish(
+        self, batch: Batch, error: JitneyError | None = None, *, stages: Stages | None = None
+    ) -> None:
+        """End a batch that has had all its replies, or an error in place of the rest of them."""
+        (self.detached if batch in self.detached else self.pending).remove(batch)
+        completion = self._completion(None, stages) if error is None else Completion(None, error)
+        self._told.completed(batch, completion)
+
+    def _completion(self, outputs: BatchOutputs | None, stages: Stages | None) -> Completion:
+        took = stages or Stages()
+        copied_out = self._clock.now()
+        inferred = copied_out - took.compute_output
+        copied_in = inferred - took.compute_infer
+        started = copied_in - took.compute_input
+        return Completion(outputs, None, started, copied_in, inferred, copied_out)
 
     def _pop(self, device: str | None) -> Batch:
         for i, batch in enumerate(self.pending):
@@ -90,8 +121,9 @@ class PuppetExecutor:
         msg = f"no batch is pending on {device or 'any device'}"
         raise LookupError(msg)
 
-    def _tell(self, batch: Batch, completion: Completion) -> None:
+    @property
+    def _told(self) -> Completed:
         if self.listener is None:
             msg = "set PuppetExecutor.listener to the scheduler or the engine first"
             raise LookupError(msg)
-        self.listener.completed(batch, completion)
+        return self.listener
