@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from jitney.datatypes import DataType
+from jitney.datatypes import DataType
+from jitney.signature import BATCH, Signature, TensorSpec
 
-__all__ = ["DEFAULT_IDLE", "Control", "ControlKind", "SequenceConfig", "Strategy"]
+__all__ = [
+    "DEFAULT_IDLE",
+    "Control",
+    "ControlKind",
+    "SequenceConfig",
+    "Strategy",
+    "with_controls",
+]
 
 DEFAULT_IDLE: Final = 1.0
 """Seconds after which a sequence that nobody continues is forgotten; Triton's default."""
+
+LARGEST_MADE_UP: Final = 1 << 15
+"""The largest correlation id that a model is tried with."""
 
 
 class ControlKind(enum.StrEnum):
@@ -69,3 +79,33 @@ class SequenceConfig:
     controls: tuple[Control, ...] = ()
     max_idle: float = DEFAULT_IDLE
     max_candidates: int = 0
+
+
+def with_controls(signature: Signature, config: SequenceConfig | None) -> Signature:
+    """Return what a model sees: the inputs that clients send, then one for each control.
+
+    :param config: None for a model without sequences, which sees what clients send.
+    """
+    if config is None:
+        return signature
+    shape = (BATCH, 1) if signature.batched else (1,)
+    controls = tuple(_spec(control, shape) for control in config.controls)
+    return Signature((*signature.inputs, *controls), signature.outputs, signature.description)
+
+
+def _spec(control: Control, shape: tuple[int | str, ...]) -> TensorSpec:
+    """Describe a control input, bounded to what a model has to take while it is being loaded.
+
+    Every made-up row begins a sequence and none continues one: a model may look its state up, and
+    is right to fail where there is none.
+    """
+    false, true = control.values
+    low, high = {
+        ControlKind.START: (true, true),
+        ControlKind.READY: (true, true),
+        ControlKind.END: (false, false),
+        ControlKind.CORRID: (1, LARGEST_MADE_UP),
+    }[control.kind]
+    if control.datatype is DataType.BYTES:
+        return TensorSpec(control.name, control.datatype, shape)
+    return TensorSpec(control.name, control.datatype, shape, low=low, high=high)
