@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import Any, Final
 
 from jitney.errors import ConfigError
 from jitney.signature import Signature
+from jitney.warmup_sample import WarmupSample, check_warmup, read_warmup
 
 __all__ = ["OPTIMISE", "LoadOptions"]
 
@@ -17,6 +19,8 @@ first that passes, starting there; ``off`` keeps the model as it is in its file.
 
 LEAST_WARMUP_RUNS: Final = 3
 """Torch's executor observes the first run and compiles in the second, so two tell nothing."""
+
+MOST_BUCKETS: Final = 64
 
 _KINDS: Final[dict[str, type]] = {
     "name": str,
@@ -46,7 +50,8 @@ class LoadOptions:
     batch sizes that the operator wants to be measured and used besides our own.
     ``inference_mode`` False runs the model under ``no_grad`` only; ``cudnn`` False runs it without
     cuDNN. A ``stateful`` model keeps state between runs on purpose, and is told by control inputs
-    which row is which: it is not asked to prove that rows do not mix, nor that runs repeat.
+    which row is which: it is not asked to prove that rows do not mix, nor that runs repeat, and is
+    never padded. ``warmup`` are batches to be run besides those that the worker makes up.
 
     :raises ConfigError: on a value that is out of range, naming the option.
     """
@@ -64,6 +69,7 @@ class LoadOptions:
     cudnn: bool = True
     stateful: bool = False
     buckets: tuple[int, ...] = ()
+    warmup: tuple[WarmupSample, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -82,11 +88,20 @@ class LoadOptions:
         if not 0 <= self.default_slo_seconds < math.inf:
             msg = f"default_slo_seconds: expected a number >= 0, got {self.default_slo_seconds}"
             raise ConfigError(msg)
+        if len(self.buckets) > MOST_BUCKETS or any(rows < 1 for rows in self.buckets):
+            msg = (
+                f"buckets: expected at most {MOST_BUCKETS} numbers of rows >= 1, "
+                f"got {list(self.buckets)}"
+            )
+            raise ConfigError(msg)
+        check_warmup(self.warmup)
 
     def to_json(self) -> dict[str, Any]:
         """Return the table that ``from_json`` reads."""
         table: dict[str, Any] = {key: getattr(self, key) for key in _KINDS}
         table["signature"] = self.signature.to_json()
+        table["buckets"] = list(self.buckets)
+        table["warmup"] = [sample.to_json() for sample in self.warmup]
         return table
 
     @classmethod
@@ -98,7 +113,7 @@ class LoadOptions:
         if not isinstance(table, dict):
             msg = f"load options: expected a table, got {type(table).__name__}"
             raise ConfigError(msg)
-        if unknown := sorted(set(table) - set(_KINDS) - {"signature"}):
+        if unknown := sorted(set(table) - set(_KINDS) - {"signature", "buckets", "warmup"}):
             msg = f"{unknown[0]}: unknown key"
             raise ConfigError(msg)
         if missing := sorted({"name", "version", "signature", "max_batch_size"} - set(table)):
@@ -114,4 +129,13 @@ class LoadOptions:
                 msg = f"{key}: expected {kind.__name__}, got {value!r}"
                 raise ConfigError(msg)
             values[key] = value
-        return cls(signature=Signature.from_json(table["signature"]), **values)
+        buckets = table.get("buckets", [])
+        if not isinstance(buckets, list) or not all(type(rows) is int for rows in buckets):
+            msg = f"buckets: expected a list of numbers of rows, got {reprlib.repr(buckets)}"
+            raise ConfigError(msg)
+        return cls(
+            signature=Signature.from_json(table["signature"]),
+            buckets=tuple(buckets),
+            warmup=read_warmup(table.get("warmup", [])),
+            **values,
+        )

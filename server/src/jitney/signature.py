@@ -9,13 +9,13 @@ varies, ``[3, -1]`` has no batch dimension. Equal letters in the inputs must hav
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from jitney.datatypes import DataType
 from jitney.errors import ConfigError
 
-__all__ = ["BATCH", "FORMAT_VERSION", "Signature", "TensorSpec"]
+__all__ = ["BATCH", "FORMAT_VERSION", "Signature", "TensorSpec", "fits_reshape"]
 
 BATCH: Final = "N"
 """The name of the batch dimension in shapes."""
@@ -38,7 +38,8 @@ class TensorSpec:
     ``low`` and ``high`` bound the random values that warm-up and proofs may feed (inclusive).
     ``labels`` are class names of the last dimension of an output. ``reshape`` are the dimensions of
     one row as the model itself takes or gives it, where they differ from those that clients see;
-    None where they do not. Both have as many elements.
+    None where they do not. Both have as many elements; sizes that vary correspond in order, and
+    what stands between them has as many elements on both sides (``fits_reshape``).
     """
 
     name: str
@@ -66,6 +67,11 @@ class TensorSpec:
         return tuple(size if isinstance(size, int) else -1 for size in self.row_shape)
 
     @property
+    def model_dims(self) -> tuple[int, ...]:
+        """The dimensions of one row as the model itself has them, -1 where they vary."""
+        return self.dims if self.reshape is None else self.reshape
+
+    @property
     def wire_shape(self) -> tuple[int, ...]:
         """The shape as the protocol's metadata shows it: -1 for the batch and what varies."""
         return (-1, *self.dims) if self.batched else self.dims
@@ -91,6 +97,8 @@ class TensorSpec:
                 table[bound] = value
         if self.labels:
             table["labels"] = list(self.labels)
+        if self.reshape is not None:
+            table["reshape"] = list(self.reshape)
         return table
 
     @classmethod
@@ -103,7 +111,7 @@ class TensorSpec:
         if not isinstance(table, dict):
             msg = f"{where}: expected a table with name, datatype and shape, got {table!r}"
             raise ConfigError(msg)
-        known = {"name", "datatype", "shape", "optional", "low", "high", "labels"}
+        known = {f.name for f in fields(cls)}
         if unknown := sorted(set(table) - known):
             msg = f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
             raise ConfigError(msg)
@@ -123,16 +131,7 @@ class TensorSpec:
             )
             raise ConfigError(msg) from None
         shape = _read_shape(table.get("shape"), f"{where}.shape")
-        bounds: list[Any] = []
-        for bound in ("low", "high"):
-            value = table.get(bound)
-            if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
-                msg = f"{where}.{bound}: expected a finite number, got {value!r}"
-                raise ConfigError(msg)
-            bounds.append(value)
-        if None not in bounds and bounds[0] > bounds[1]:
-            msg = f"{where}: low is {bounds[0]}, above high, which is {bounds[1]}"
-            raise ConfigError(msg)
+        low, high = _read_bounds(table, where)
         optional = table.get("optional", False)
         if not isinstance(optional, bool):
             msg = f"{where}.optional: expected true or false, got {optional!r}"
@@ -145,7 +144,24 @@ class TensorSpec:
         ):
             msg = f"{where}.labels: expected a list of at most {MAX_LABELS} texts"
             raise ConfigError(msg)
-        return cls(name, datatype, shape, optional, bounds[0], bounds[1], tuple(labels))
+        spec = cls(name, datatype, shape, optional, low, high, tuple(labels))
+        if "reshape" not in table:
+            return spec
+        return replace(spec, reshape=_read_reshape(table["reshape"], spec.dims, where))
+
+
+def _read_bounds(table: dict[str, Any], where: str) -> tuple[float | None, float | None]:
+    bounds: list[Any] = []
+    for bound in ("low", "high"):
+        value = table.get(bound)
+        if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+            msg = f"{where}.{bound}: expected a finite number, got {value!r}"
+            raise ConfigError(msg)
+        bounds.append(value)
+    if None not in bounds and bounds[0] > bounds[1]:
+        msg = f"{where}: low is {bounds[0]}, above high, which is {bounds[1]}"
+        raise ConfigError(msg)
+    return bounds[0], bounds[1]
 
 
 def _read_shape(value: object, where: str) -> tuple[int | str, ...]:
@@ -166,6 +182,38 @@ def _read_shape(value: object, where: str) -> tuple[int | str, ...]:
         msg = f"{where}[{position}]: expected a size > 0, -1 or a name, got {size!r}"
         raise ConfigError(msg)
     return tuple(value)
+
+
+def _read_reshape(value: object, dims: tuple[int, ...], where: str) -> tuple[int, ...]:
+    shape = _read_shape(value, f"{where}.reshape")
+    reshape = tuple(size for size in shape if isinstance(size, int))
+    if len(reshape) != len(shape) or not fits_reshape(dims, reshape):
+        msg = (
+            f"{where}.reshape: {list(shape)} must have as many elements as a row of the shape, "
+            f"{list(dims)}, and a -1 for each size that varies, in the same order"
+        )
+        raise ConfigError(msg)
+    return reshape
+
+
+def fits_reshape(dims: tuple[int, ...], reshape: tuple[int, ...]) -> bool:
+    """Whether every tensor of a row's dimensions ``dims`` is one of ``reshape``, and in one way.
+
+    The n-th -1 of one stands for the n-th -1 of the other, so the sizes between them have to have
+    equal products. (Rejected: one -1 that takes what is left. It accepts ``[-1, 4]`` as ``[-1, 3]``
+    and finds out in the middle of a batch.)
+    """
+    return _products(dims) == _products(reshape)
+
+
+def _products(dims: tuple[int, ...]) -> list[int]:
+    products = [1]
+    for size in dims:
+        if size == -1:
+            products.append(1)
+        else:
+            products[-1] *= size
+    return products
 
 
 @dataclass(frozen=True, slots=True)

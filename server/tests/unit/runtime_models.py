@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -172,6 +172,74 @@ class Texts(nn.Module):
         return shouted, lengths
 
 
+class Shouted(nn.Module):
+    """Texts in capitals."""
+
+    def forward(self, text: List[str]) -> List[str]:  # noqa: UP006
+        return [one.upper() for one in text]
+
+
+class AsFloat(nn.Module):
+    """Its input as FP32, whatever the type."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(torch.float32)
+
+
+class Masked(nn.Module):
+    """Two optional inputs, of which one is a list of texts; without a mask it mixes rows."""
+
+    def __init__(self, *, mixes: bool = False) -> None:
+        super().__init__()
+        self.mixes = mixes
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        mask: Optional[torch.Tensor] = None,  # noqa: UP045
+        words: Optional[List[str]] = None,  # noqa: UP006, UP045
+    ) -> torch.Tensor:
+        if mask is not None:
+            x = x * mask
+        elif self.mixes:
+            x = x - x.mean(0)
+        if words is not None:
+            x = x + torch.tensor([len(word) for word in words]).unsqueeze(1)
+        return x
+
+
+class OptionalKey(nn.Module):
+    """Takes one dict, of which one key may be left out."""
+
+    def forward(self, inputs: Dict[str, torch.Tensor]) -> torch.Tensor:  # noqa: UP006
+        y = inputs["x"]
+        if "shift" in inputs:
+            y = y + inputs["shift"]
+        return y
+
+
+class Needy(nn.Module):
+    """Says that it can do without its second input, and cannot."""
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        shift: Optional[torch.Tensor] = None,  # noqa: UP045
+    ) -> torch.Tensor:
+        if shift is None:
+            raise ValueError("no shift")
+        return x + shift
+
+
+class Rotated(nn.Module):
+    """Takes rows of 2x3 only, and gives them as 3x2."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 3 or x.size(1) != 2 or x.size(2) != 3:
+            raise ValueError("no rows of 2x3")
+        return x.transpose(1, 2)
+
+
 class Lookup(nn.Module):
     """Fails on ids outside its table of 5."""
 
@@ -182,6 +250,42 @@ class Lookup(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         rows: torch.Tensor = self.table(ids)
         return rows.sum(1)
+
+
+class Totals(nn.Module):
+    """Adds up what each sequence sent, by its id; a sequence that did not start is an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A class annotation would be a text to the compiler, which does not look names up in it.
+        empty: Any = torch.jit.Attribute({}, Dict[int, torch.Tensor])  # noqa: UP006
+        self.totals: dict[int, torch.Tensor] = empty
+
+    def forward(self, x: torch.Tensor, start: torch.Tensor, corrid: torch.Tensor) -> torch.Tensor:
+        answers: List[torch.Tensor] = []  # noqa: UP006
+        for row in range(x.size(0)):
+            key = int(corrid[row].item())
+            if bool(start[row].item()):
+                self.totals[key] = x[row]
+            else:
+                self.totals[key] = self.totals[key] + x[row]
+            answers.append(self.totals[key])
+        return torch.stack(answers)
+
+
+class Slots(nn.Module):
+    """Adds up what each row sent, in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.totals: torch.Tensor
+        self.register_buffer("totals", torch.zeros(8, 1))
+
+    def forward(self, x: torch.Tensor, start: torch.Tensor, ready: torch.Tensor) -> torch.Tensor:
+        rows = x.size(0)
+        kept = self.totals[:rows] * (1 - start)
+        self.totals[:rows] = torch.where(ready != 0, kept + x, self.totals[:rows])
+        return self.totals[:rows].clone()
 
 
 def fp32(name: str, *shape: int | str) -> TensorSpec:

@@ -9,7 +9,21 @@ import pytest
 from runtime_models import X4
 
 from jitney.errors import ConfigError
+from jitney.execution.wire import MAX_MESSAGE, Kind, write_note
 from jitney.load_options import LoadOptions
+from jitney.warmup_sample import MOST_DATA_BYTES, WarmupInput, WarmupSample
+
+SAMPLE = WarmupSample(
+    *("s", 2, 3),
+    (
+        WarmupInput("a", "zero", (4,)),
+        WarmupInput("b", "random", ()),
+        WarmupInput("x", "data", (4,), bytes(range(16))),
+    ),
+)
+
+
+X = SAMPLE.to_json()["inputs"][2]
 
 
 def test_options_survive_json() -> None:
@@ -21,6 +35,11 @@ def test_options_survive_json() -> None:
         warmup_runs=4,
         sweep_seconds=1.5,
         default_slo_seconds=0.2,
+        inference_mode=False,
+        cudnn=False,
+        stateful=True,
+        buckets=(3, 6),
+        warmup=(SAMPLE, WarmupSample("empty")),
     )
 
     assert LoadOptions.from_json(json.loads(json.dumps(options.to_json()))) == options
@@ -38,6 +57,26 @@ def test_options_survive_json() -> None:
         ({"default_slo_seconds": -0.5}, "default_slo_seconds: expected a number >= 0, got -0.5"),
         ({"default_slo_seconds": float("inf")}, "default_slo_seconds: expected a number >= 0"),
         ({"colour": 1}, "colour: unknown key"),
+        ({"buckets": [0]}, r"buckets: expected at most 64 numbers of rows >= 1, got \[0\]"),
+        ({"buckets": 3}, "buckets: expected a list of numbers of rows, got 3"),
+        ({"buckets": [True]}, "buckets: expected a list of numbers of rows"),
+        ({"warmup": 1}, "warmup: malformed"),
+        ({"warmup": [{"name": "s"}]}, "warmup: malformed"),
+        ({"warmup": [SAMPLE.to_json() | {"rows": 0}]}, "warmup 's': expected rows from 1"),
+        ({"warmup": [SAMPLE.to_json() | {"count": 2000}]}, "expected count from 1 to 1000"),
+        (
+            {"warmup": [SAMPLE.to_json() | {"inputs": [X | {"data": "!"}]}]},
+            "warmup: malformed",
+        ),
+        (
+            {"warmup": [SAMPLE.to_json() | {"inputs": [X | {"source": "file"}]}]},
+            "input 'x': expected one of zero, random, data, got 'file'",
+        ),
+        (
+            {"warmup": [SAMPLE.to_json() | {"inputs": [X | {"shape": [-1]}]}]},
+            r"input 'x': expected a shape of sizes >= 0, got \[-1\]",
+        ),
+        ({"warmup": [SAMPLE.to_json() | {"inputs": [X, X]}]}, "'s': 2 inputs; expected each once"),
         ({"name": None}, "name: expected str, got None"),
     ],
 )
@@ -56,3 +95,17 @@ def test_a_missing_option_is_named() -> None:
 
     with pytest.raises(ConfigError, match="version: missing"):
         LoadOptions.from_json(table)
+
+
+def test_more_warm_up_data_than_a_message_holds_is_refused_by_name() -> None:
+    """The most that is allowed still fits into a control message, beside the signature."""
+    whole = WarmupInput("x", "data", (4,), bytes(MOST_DATA_BYTES))
+    one_more = WarmupInput("y", "data", (), b"1")
+
+    fits = LoadOptions("m", 1, X4, 8, warmup=(WarmupSample("s", inputs=(whole,)),))
+    assert len(write_note(Kind.LOAD, 1, fits.to_json())) < MAX_MESSAGE
+    with pytest.raises(ConfigError, match="warmup 't': with the 1 bytes of its input 'y' the samp"):
+        LoadOptions(
+            *("m", 1, X4, 8),
+            warmup=(WarmupSample("s", inputs=(whole,)), WarmupSample("t", inputs=(one_more,))),
+        )

@@ -11,8 +11,9 @@ from runtime_models import FromDict, Scaled, Sums, Texts, Twice, fp32
 from torch import nn
 
 from jitney.datatypes import DataType
-from jitney.errors import ModelError
-from jitney.runtime.binding import Binding, Program, bind
+from jitney.errors import InferenceFailed, ModelError
+from jitney.runtime.binding import Binding, bind
+from jitney.runtime.program import Program
 from jitney.signature import Signature, TensorSpec
 
 
@@ -76,6 +77,74 @@ def test_an_optional_input_may_be_left_out() -> None:
     assert program([A, None])[0] == torch.tensor([[6.0]])
 
 
+def test_names_may_say_the_position_of_an_argument() -> None:
+    """``INPUT__1`` is the second argument, wherever it stands in the signature."""
+    signature = Signature(
+        (fp32("INPUT__1", "N", 1), fp32("INPUT__0", "N", 1)), (fp32("difference", "N", 1),)
+    )
+
+    binding, program = scripted(Sums(), signature)
+
+    assert program([B, A])[0] == torch.tensor([[2.0]])
+    assert binding.warnings == ()
+
+
+def test_positions_count_the_arguments_that_nobody_names() -> None:
+    """``forward(x, scale, shift)`` has its shift at position 2; the scale keeps its default."""
+    outputs = (fp32("y", "N", 1), fp32("same", "N", 1))
+    signature = Signature((fp32("x__0", "N", 1), fp32("x__2", "N", 1)), outputs)
+
+    binding, program = scripted(Scaled(), signature)
+
+    assert (binding.arguments, program([A, B])[0]) == ((0, (2.0,), 1), torch.tensor([[7.0]]))
+
+
+def test_the_names_of_arguments_come_before_positions() -> None:
+    """An author may have called an argument ``x__1``."""
+    signature = Signature((fp32("x__1", "N", 1), fp32("x__0", "N", 1)), (fp32("y", "N", 1),))
+
+    _, program = scripted(Crossed(), signature)
+
+    assert program([A, B])[0] == torch.tensor([[2.0]])
+
+
+def test_names_that_do_not_all_say_a_position_are_matched_in_order() -> None:
+    """As with Triton, where that contradicts none of them."""
+    signature = Signature((fp32("x__0", "N", 1), fp32("other", "N", 1)), (fp32("sum", "N", 1),))
+
+    binding, program = scripted(Sums(), signature)
+
+    assert program([A, B])[0] == torch.tensor([[4.0]])
+    assert binding.warnings == (
+        "inputs are matched with the model's arguments by position: x__0 → a, other → b",
+    )
+
+
+def test_outputs_may_be_a_few_of_those_returned_by_their_positions() -> None:
+    """In any order; the names of a packed tuple, in order, cost nothing."""
+    inputs = (fp32("x", "N", 1),)
+
+    one, second = scripted(Scaled(), Signature(inputs, (fp32("y__1", "N", 1),)))
+    two, swapped = scripted(
+        Scaled(), Signature(inputs, (fp32("y__1", "N", 1), fp32("y__0", "N", 1)))
+    )
+    whole, _ = scripted(Scaled(), Signature(inputs, (fp32("y__0", "N", 1), fp32("y__1", "N", 1))))
+
+    assert (one.results, second([A])) == ((1,), [A])
+    assert (two.results, swapped([A])) == ((1, 0), [A, torch.tensor([[6.0]])])
+    assert whole.results == ()
+
+
+def test_a_list_that_is_too_short_for_a_position_is_told_when_it_runs() -> None:
+    """Its length is not known before."""
+    signature = Signature((fp32("a", "N", 1), fp32("b", "N", 1)), (fp32("y__1", "N", 1),))
+
+    _, program = scripted(FromDict(), signature)
+
+    with pytest.raises(InferenceFailed, match="output number 1: the model returned only 1"):
+        program([A, B])
+
+
 def test_a_single_dict_argument_gets_all_inputs() -> None:
     """Its keys are the names of the signature."""
     signature = Signature((fp32("a", "N", 1), fp32("b", "N", 1)), (fp32("y", "N", 1),))
@@ -83,6 +152,14 @@ def test_a_single_dict_argument_gets_all_inputs() -> None:
     _, program = scripted(FromDict(), signature)
 
     assert program([A, B])[0] == torch.tensor([[4.0]])
+
+
+class Crossed(nn.Module):
+    """Arguments whose names look like the wrong positions."""
+
+    def forward(self, x__1: torch.Tensor, x__0: torch.Tensor) -> torch.Tensor:
+        """Return their difference."""
+        return x__1 - x__0
 
 
 X, Y = fp32("x", "N", 1), fp32("y", "N", 1)
@@ -99,12 +176,38 @@ WORDS = TensorSpec("text", DataType.BYTES, ("N",))
         (Scaled(), (X,), (Y,), "the signature has 1 outputs, the model returns 2"),
         (Twice(), (WORDS,), (Y,), r"'x' is Tensor, and a BYTES input needs List\[str\]"),
         (Texts(), (X,), (WORDS, Y), r"'text' is List\[str\], and a FP32 input needs Tensor"),
+        (
+            Sums(),
+            (fp32("x__0", "N", 1), fp32("x__2", "N", 1)),
+            (Y,),
+            "input 'x__2' says position 2, and there are 2 arguments of the model, counted from 0",
+        ),
+        (
+            Sums(),
+            (fp32("x__1", "N", 1), fp32("y__1", "N", 1)),
+            (Y,),
+            "input 'x__1' and 'y__1' say the same position",
+        ),
+        (
+            Sums(),
+            (fp32("x__1", "N", 1), fp32("mask", "N", 1)),
+            (Y,),
+            "input 'x__1' says position 1 and stands at 0; end all names in __<position>, or none",
+        ),
+        (Scaled(), (X,), (fp32("y__2", "N", 1),), "'y__2' says position 2, and there are 2 res"),
+        (Twice(), (X,), (fp32("y__1", "N", 1),), "'y__1' says position 1, and there are 1 res"),
+        (
+            Scaled(),
+            (fp32("x__0", "N", 1), fp32("x__1", "N", 1)),
+            (Y, X),
+            "'scale' is float, and a FP32 input needs",
+        ),
         (Texts(), (WORDS,), (Y, WORDS), r"'y' is FP32, which is a Tensor, not List\[str\]"),
         (
             Twice(),
             (TensorSpec("x", DataType.FP32, ("N", 1), optional=True),),
             (Y,),
-            r"an optional FP32 input needs Optional\[Tensor\]",
+            r"'x' has no default, so .* write x: Optional\[Tensor\] = None in the model, or remove",
         ),
     ],
 )

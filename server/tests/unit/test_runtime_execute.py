@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import mmap
+import math
 import struct
 from typing import TYPE_CHECKING
 
@@ -12,71 +11,31 @@ import torch
 from runtime_models import (
     DIGITS,
     X4,
+    AsFloat,
     Digits,
     InPlace,
     Picky,
     PuppetDevice,
     Same,
-    Scaled,
+    Shouted,
     Sums,
     Texts,
     Twice,
     fp32,
-    save,
 )
+from slot_bench import Bench, texts_raw
 
 from jitney.datatypes import DataType
 from jitney.errors import InferenceFailed, InputRejected, OutOfDeviceMemory, OutputTooLarge
-from jitney.load_options import LoadOptions
 from jitney.runtime.device import CpuDevice, Device
 from jitney.runtime.faults import DeviceFault
-from jitney.runtime.instance import Execution, InputView, Instance
-from jitney.runtime.load import load_instance
+from jitney.runtime.instance import InputView
 from jitney.runtime.outputs import WrittenOutput
 from jitney.runtime.tensors import DTYPES
 from jitney.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from torch import nn
-
-
-class Bench:
-    """An instance with a slot."""
-
-    def __init__(self, module: nn.Module, signature: Signature, device: Device, path: Path) -> None:
-        save(module, path)
-        options = LoadOptions("m", 1, signature, 8, optimise="off")
-        self.instance: Instance = load_instance(str(path), options, device, lambda _: None)
-        self.slot = memoryview(mmap.mmap(-1, 4096))
-        self.out = memoryview(mmap.mmap(-1, 4096))
-        self.specs = signature.inputs
-
-    def run(
-        self, *tensors: torch.Tensor | None, rows: int | None = None, out: int = 4096
-    ) -> Execution:
-        """Put tensors into the slot, and run them with a clock that counts."""
-        views: list[InputView | None] = []
-        at = 0
-        for spec, tensor in zip(self.specs, tensors, strict=True):
-            if tensor is None:
-                views.append(None)
-                continue
-            data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            self.slot[at : at + len(data)] = data
-            region = self.slot[at : at + len(data)]
-            views.append(InputView(spec.datatype, tuple(tensor.shape), region))
-            at += -(-len(data) // 64) * 64
-            rows = tensor.shape[0] if rows is None else rows
-        clock = itertools.count()
-        assert rows is not None
-        return self.instance.execute(views, rows, self.out[:out], lambda: float(next(clock)))
-
-    def read(self, output: WrittenOutput) -> torch.Tensor:
-        """Return a copy of an output as it stands in the slot."""
-        data = bytearray(self.out[output.offset : output.offset + output.nbytes])
-        return torch.frombuffer(data, dtype=DTYPES[output.datatype]).view(output.shape)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
@@ -129,18 +88,71 @@ def test_several_outputs_are_aligned(tmp_path: Path) -> None:
     assert [bench.read(o).tolist() for o in outputs] == [[[8.0] * 3] * 2, [[2.0] * 3] * 2]
 
 
-@pytest.mark.parametrize("datatype", [d for d in DataType if d is not DataType.BYTES])
-def test_every_datatype_passes_through(tmp_path: Path, datatype: DataType) -> None:
-    """The bytes that come out are those that went in."""
+NUMBERS = [datatype for datatype in DataType if datatype is not DataType.BYTES]
+EDGES = {
+    DataType.BOOL: [False, True, True],
+    DataType.UINT8: [0, 1, 255],
+    DataType.UINT16: [0, 1, 65535],
+    DataType.UINT32: [0, 1, (1 << 32) - 1],
+    DataType.UINT64: [0, 1, (1 << 64) - 1],
+    DataType.INT8: [-128, 1, 127],
+    DataType.INT16: [-32768, 1, 32767],
+    DataType.INT32: [-(1 << 31), 1, (1 << 31) - 1],
+    DataType.INT64: [-(1 << 63), 1, (1 << 63) - 1],
+    DataType.FP16: [-0.0, 65504.0, 6e-8],
+    DataType.BF16: [-0.0, 3e38, 1e-40],
+    DataType.FP32: [-0.0, 3.4e38, 1e-45],
+    DataType.FP64: [-0.0, 1.7e308, 5e-324],
+}
+
+
+@pytest.mark.parametrize("device", [CpuDevice(), PuppetDevice()], ids=["cpu", "padding"])
+@pytest.mark.parametrize("datatype", NUMBERS)
+def test_every_datatype_passes_through(tmp_path: Path, datatype: DataType, device: Device) -> None:
+    """The bytes that come out are those that went in, the largest and the smallest values too."""
     spec = TensorSpec("x", datatype, ("N", 3))
     signature = Signature((spec,), (TensorSpec("y", datatype, ("N", 3)),))
-    bench = Bench(Same(), signature, CpuDevice(), tmp_path / "m.pt")
-    x = torch.tensor([[1, 0, 1], [0, 1, 1]]).to(DTYPES[datatype])
+    bench = Bench(Same(), signature, device, tmp_path / "m.pt")
+    x = torch.tensor([EDGES[datatype]] * 3, dtype=DTYPES[datatype])
 
     (output,) = bench.run(x).outputs
 
-    assert (output.nbytes, output.datatype) == (6 * datatype.item_size, datatype)
+    assert (output.nbytes, output.datatype) == (9 * datatype.item_size, datatype)
+    assert bytes(bench.out[: output.nbytes]) == bytes(bench.slot[: output.nbytes])
+
+
+@pytest.mark.parametrize("shape", [(), (2, 0, 3)], ids=str)
+@pytest.mark.parametrize("datatype", NUMBERS)
+def test_every_datatype_may_be_a_scalar_or_empty(
+    tmp_path: Path, datatype: DataType, shape: tuple[int, ...]
+) -> None:
+    """Where there is no batch dimension, a tensor has one element, or none."""
+    declared = tuple(size or -1 for size in shape)
+    signature = Signature(
+        (TensorSpec("x", datatype, declared),), (TensorSpec("y", datatype, declared),)
+    )
+    bench = Bench(Same(), signature, CpuDevice(), tmp_path / "m.pt")
+    x = torch.ones(shape, dtype=DTYPES[datatype])
+
+    (output,) = bench.run(x, rows=1).outputs
+
+    assert (output.shape, output.nbytes) == (shape, x.numel() * datatype.item_size)
     assert bench.read(output).tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("datatype", [DataType.UINT16, DataType.UINT32, DataType.UINT64])
+def test_unsigned_numbers_are_served_to_models_that_convert_them_first(
+    tmp_path: Path, datatype: DataType
+) -> None:
+    """Torch stores them and computes nothing with them, so the proofs must not either."""
+    signature = Signature((TensorSpec("x", datatype, ("N", 3)),), (fp32("y", "N", 3),))
+    bench = Bench(AsFloat(), signature, PuppetDevice(), tmp_path / "m.pt")
+    x = torch.tensor([[0, 7, 65535]] * 3, dtype=DTYPES[datatype])
+
+    (output,) = bench.run(x).outputs
+
+    assert bench.instance.report.batchable
+    assert bench.read(output).tolist() == [[0.0, 7.0, 65535.0]] * 3
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0)])
@@ -154,17 +166,15 @@ def test_dimensions_of_size_zero_are_served(tmp_path: Path, shape: tuple[int, in
     assert (output.shape, output.nbytes) == (shape, 0)
 
 
-def test_an_optional_input_may_be_left_out(tmp_path: Path) -> None:
-    """None stands for it."""
-    shift = TensorSpec("shift", DataType.FP32, ("N", 2), optional=True)
-    outputs = (fp32("y", "N", 2), fp32("same", "N", 2))
-    signature = Signature((fp32("x", "N", 2), shift), outputs)
-    bench = Bench(Scaled(), signature, CpuDevice(), tmp_path / "m.pt")
+@pytest.mark.parametrize("device", [CpuDevice(), PuppetDevice()], ids=["cpu", "padding"])
+def test_rows_may_be_empty(tmp_path: Path, device: Device) -> None:
+    """Three rows of nothing come back as three rows of nothing."""
+    signature = Signature((fp32("x", "N", -1),), (fp32("y", "N", -1),))
+    bench = Bench(Twice(), signature, device, tmp_path / "m.pt")
 
-    without = bench.read(bench.run(torch.ones(1, 2), None).outputs[0])
-    with_it = bench.read(bench.run(torch.ones(1, 2), torch.ones(1, 2)).outputs[0])
+    (output,) = bench.run(torch.empty(3, 0)).outputs
 
-    assert (without.tolist(), with_it.tolist()) == ([[2.0, 2.0]], [[3.0, 3.0]])
+    assert (output.shape, output.nbytes) == ((3, 0), 0)
 
 
 def test_a_model_that_writes_its_inputs_does_not_write_the_slot(tmp_path: Path) -> None:
@@ -198,22 +208,36 @@ class PairTexts(Texts):
         return shouted, lengths
 
 
-def packed(*texts: bytes) -> bytes:
-    """Return texts in the protocol's form."""
-    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+@pytest.mark.parametrize("shape", [(), (0,), (2, 2)], ids=str)
+def test_texts_may_be_a_scalar_or_empty(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """A list has no shape, so it has to have as many elements as the declared one."""
+    declared = tuple(size or -1 for size in shape)
+    signature = Signature(
+        (TensorSpec("text", DataType.BYTES, declared),),
+        (TensorSpec("shouted", DataType.BYTES, declared),),
+    )
+    bench = Bench(Shouted(), signature, CpuDevice(), tmp_path / "m.pt")
+    data = texts_raw(*[b"a"] * math.prod(shape))
+    bench.slot[: len(data)] = data
+    view = InputView(DataType.BYTES, shape, bench.slot[: len(data)])
+
+    (output,) = bench.instance.execute([view], 1, bench.out, lambda: 0.0).outputs
+
+    assert (output.shape, output.row_offsets_at) == (shape, -1)
+    assert bytes(bench.out[: output.nbytes]) == data.replace(b"a", b"A")
 
 
 @pytest.mark.parametrize("device", [CpuDevice(), PuppetDevice()], ids=["cpu", "padding"])
 def test_texts_come_back_with_the_offsets_of_their_rows(tmp_path: Path, device: Device) -> None:
     """Rows + 1 offsets, relative to the data, tell where each row starts and ends."""
     bench = Bench(PairTexts(), TEXTS, device, tmp_path / "m.pt")
-    data = packed(b"a", b"", "ü".encode(), b"cde", b"f", b"gh")
+    data = texts_raw(b"a", b"", "ü".encode(), b"cde", b"f", b"gh")
     bench.slot[: len(data)] = data
     view = InputView(DataType.BYTES, (3, 2), bench.slot[: len(data)])
 
     texts, lengths = bench.instance.execute([view], 3, bench.out, lambda: 0.0).outputs
 
-    expected = packed(b"A", b"", "ü".encode(), b"CDE", b"F", b"GH")
+    expected = texts_raw(b"A", b"", "ü".encode(), b"CDE", b"F", b"GH")
     assert (texts.shape, bytes(bench.out[: texts.nbytes])) == ((3, 2), expected)
     assert struct.unpack_from("<4Q", bench.out, texts.row_offsets_at) == (0, 9, 22, 33)
     assert (lengths.offset, bench.read(lengths).tolist()) == (128, [1, 5, 3])
@@ -222,7 +246,7 @@ def test_texts_come_back_with_the_offsets_of_their_rows(tmp_path: Path, device: 
 def test_bytes_that_are_no_text_are_the_requests_fault(tmp_path: Path) -> None:
     """The error names the input and the element; the model is not run."""
     bench = Bench(PairTexts(), TEXTS, CpuDevice(), tmp_path / "m.pt")
-    data = packed(b"a", b"\xff")
+    data = texts_raw(b"a", b"\xff")
     bench.slot[: len(data)] = data
     view = InputView(DataType.BYTES, (1, 2), bench.slot[: len(data)])
 

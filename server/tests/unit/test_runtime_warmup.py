@@ -35,6 +35,7 @@ class ScriptedForward:
     ) -> None:
         self.signature = signature
         self.device = device or CpuDevice()
+        self.mode = torch.inference_mode
         self.seconds = seconds
         self.runs: list[int] = []
         self.seen: list[bytes] = []

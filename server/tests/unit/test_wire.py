@@ -44,6 +44,7 @@ def tensors(draw: st.DrawFn) -> Tensor:
 
 
 TENSORS = st.lists(tensors(), max_size=5).map(tuple)
+INPUTS = st.lists(st.none() | tensors(), max_size=5).map(tuple)
 
 ROW = Tensor(DataType.FP32, (2, 3), 64, 24)
 WORDS = Tensor(DataType.BYTES, (2,), 128, 17, 256)
@@ -53,14 +54,29 @@ FAILED = wire.write_failed(Failed(7, 1, Failure.INPUT, (1.0,) * 4, "the model ra
 HELLO = wire.write_note(Kind.HELLO, 0, {"device": "cpu", "memory": {"total": 1}})
 
 
-@given(U32, U32, U32, U16, TENSORS)
+@given(U32, U32, U32, U16, INPUTS)
 def test_a_run_is_read_as_it_was_written(
-    serial: int, instance: int, rows: int, slot: int, inputs: tuple[Tensor, ...]
+    serial: int, instance: int, rows: int, slot: int, inputs: tuple[Tensor | None, ...]
 ) -> None:
-    """Every number and every tensor of a batch arrives."""
+    """Every number and every tensor of a batch arrives, and what is left out does not."""
     message = wire.write_run(serial, instance, rows, slot, inputs)
 
     assert Run(serial, instance, rows, slot, inputs) == wire.read(message)
+
+
+def test_outputs_are_never_absent() -> None:
+    """Only inputs may be left out, and nothing but the one form of it is read as that."""
+    absent = wire.pack_tensors((None,))
+    almost = bytearray(absent)
+    almost[8] = 1  # an offset
+    done = wire.write_done(Done(7, 2, 1, (1.0, 2.0, 3.0, 4.0), 0, 0, (ROW,)))
+    head = done[: -len(wire.pack_tensors((ROW,)))]
+
+    assert wire.parse_inputs(absent, 1) == (None,)
+    with pytest.raises(WireError, match="datatype 0, rank 0"):
+        wire.parse_inputs(bytes(almost), 1)
+    with pytest.raises(WireError, match="an output is absent"):
+        wire.read(head + absent)
 
 
 @given(U32, U32, U16, STAMPS, U64, U64, TENSORS)

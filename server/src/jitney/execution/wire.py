@@ -35,6 +35,7 @@ __all__ = [
     "Tensor",
     "WireError",
     "pack_tensors",
+    "parse_inputs",
     "parse_tensors",
     "read",
     "write_done",
@@ -47,7 +48,7 @@ MAX_MESSAGE: Final = 128 * 1024
 """Bytes of the longest message; a kernel's default socket buffer holds one."""
 
 REMEMBERED: Final = 1024
-"""Lists of tensors that each side remembers in both forms; see ``parse_tensors``."""
+"""Lists of tensors that each side remembers in both forms; see ``parse_inputs``."""
 
 MAX_RANK: Final = 17
 MAX_TENSORS: Final = 64
@@ -64,6 +65,8 @@ FAILED: Final = struct.Struct("<HHdddd")
 """slot, failure, four stamps; the text follows."""
 TENSOR: Final = struct.Struct("<BBxxxxxxQQq")
 """datatype, rank, offset, bytes, place of the row offsets or -1; the dimensions follow."""
+ABSENT: Final = TENSOR.pack(0, 0, 0, 0, -1)
+"""Stands for an optional input that is left out: no datatype has the number 0."""
 
 
 class WireError(JitneyError):
@@ -126,13 +129,13 @@ class Tensor(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A batch to run."""
+    """A batch to run; an input that its requests left out is None."""
 
     serial: int
     instance: int
     rows: int
     slot: int
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor | None, ...]
 
 
 class Done(NamedTuple):
@@ -166,19 +169,21 @@ class Note(NamedTuple):
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def pack_tensors(tensors: tuple[Tensor, ...]) -> bytes:
+def pack_tensors(tensors: tuple[Tensor | None, ...]) -> bytes:
     """Return the end of a RUN or DONE message; most batches repeat an earlier one's."""
     return b"".join(
-        TENSOR.pack(t.datatype.code, len(t.shape), t.offset, t.nbytes, t.row_offsets_at)
+        ABSENT
+        if t is None
+        else TENSOR.pack(t.datatype.code, len(t.shape), t.offset, t.nbytes, t.row_offsets_at)
         + struct.pack(f"<{len(t.shape)}q", *t.shape)
         for t in tensors
     )
 
 
 def write_run(
-    serial: int, instance: int, rows: int, slot: int, inputs: tuple[Tensor, ...]
+    serial: int, instance: int, rows: int, slot: int, inputs: tuple[Tensor | None, ...]
 ) -> bytes:
-    """Return a RUN message."""
+    """Return a RUN message; None stands for an optional input that is left out."""
     return (
         HEADER.pack(MAGIC, VERSION, Kind.RUN, serial)
         + RUN.pack(instance, rows, slot, len(inputs))
@@ -244,7 +249,7 @@ def read(message: bytes) -> Run | Done | Failed | Note:
         at = HEADER.size
         if code == Kind.RUN:
             instance, rows, slot, count = RUN.unpack_from(message, at)
-            return Run(serial, instance, rows, slot, parse_tensors(message[at + RUN.size :], count))
+            return Run(serial, instance, rows, slot, parse_inputs(message[at + RUN.size :], count))
         if code == Kind.DONE:
             rows, slot, count, s0, s1, s2, s3, used, reserved = DONE.unpack_from(message, at)
             outputs = parse_tensors(message[at + DONE.size :], count)
@@ -272,8 +277,8 @@ def _stamps(*stamps: float) -> tuple[float, float, float, float]:
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def parse_tensors(end: bytes, count: int) -> tuple[Tensor, ...]:
-    """Read the end of a RUN or DONE message.
+def parse_inputs(end: bytes, count: int) -> tuple[Tensor | None, ...]:
+    """Read the end of a RUN message.
 
     Most batches repeat an earlier one's, so the results are remembered; the key is bytes that were
     sent by the other side, which is why the memory is bounded.
@@ -284,8 +289,12 @@ def parse_tensors(end: bytes, count: int) -> tuple[Tensor, ...]:
         msg = f"{count} tensors, at most {MAX_TENSORS} are allowed"
         raise WireError(msg)
     at = 0
-    tensors = []
+    tensors: list[Tensor | None] = []
     for _ in range(count):
+        if end[at : at + TENSOR.size] == ABSENT:
+            tensors.append(None)
+            at += TENSOR.size
+            continue
         code, rank, offset, nbytes, row_offsets_at = TENSOR.unpack_from(end, at)
         at += TENSOR.size
         datatype = BY_CODE.get(code)
@@ -304,4 +313,19 @@ def parse_tensors(end: bytes, count: int) -> tuple[Tensor, ...]:
     if at != len(end):
         msg = f"{len(end) - at} bytes after the last tensor"
         raise WireError(msg)
+    return tuple(tensors)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def parse_tensors(end: bytes, count: int) -> tuple[Tensor, ...]:
+    """Read the end of a DONE message; remembered like that of a RUN.
+
+    :raises WireError: when it is malformed, or an output is absent, which only inputs may be.
+    """
+    tensors = []
+    for tensor in parse_inputs(end, count):
+        if tensor is None:
+            msg = "an output is absent"
+            raise WireError(msg)
+        tensors.append(tensor)
     return tuple(tensors)

@@ -150,7 +150,9 @@ class Worker:
         try:
             slot = self._memory.inputs[run.slot]
             inputs = [
-                InputView(t.datatype, t.shape, slot[t.offset : t.offset + t.nbytes])
+                None
+                if t is None
+                else InputView(t.datatype, t.shape, slot[t.offset : t.offset + t.nbytes])
                 for t in run.inputs
             ]
             ran = self._instances[run.instance].execute(

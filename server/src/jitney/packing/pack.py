@@ -28,8 +28,9 @@ from jitney.packing.examples import (
     write_values,
 )
 from jitney.repository.archive import SIGNATURE_FILE, Archive, Kind, read_archive
-from jitney.runtime.binding import Program, bind, schema_of
+from jitney.runtime.binding import bind, schema_of
 from jitney.runtime.faults import summary
+from jitney.runtime.program import Program
 from jitney.runtime.tensors import Value, compare
 from jitney.samples import EXTRA_FILE as SAMPLES_FILE
 from jitney.samples import Sample, write_samples

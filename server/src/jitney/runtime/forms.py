@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 
 from jitney.errors import JitneyError
-from jitney.runtime.binding import Program
 from jitney.runtime.faults import classify, summary
+from jitney.runtime.program import Program
 from jitney.runtime.proofs import exact_arithmetic
 from jitney.runtime.tensors import compare
 
@@ -50,9 +50,16 @@ class Choice(NamedTuple):
 class Forms:
     """Makes the forms of one loaded module; each is made when it is first asked for."""
 
-    def __init__(self, module: torch.jit.ScriptModule, binding: Binding) -> None:
+    def __init__(
+        self, module: torch.jit.ScriptModule, binding: Binding, *, calls_cudnn: bool = True
+    ) -> None:
+        """Take a module as its file has it.
+
+        :param calls_cudnn: whether a form may call cuDNN by name, whatever torch's switch says.
+        """
         self.module = module
         self._binding = binding
+        self._calls_cudnn = calls_cudnn
         self._frozen: torch.jit.ScriptModule | None = None
         self.plain = Program("plain", module, binding)
 
@@ -75,6 +82,9 @@ class Forms:
             return self.plain
         module = self.frozen_module()
         if form == "optimised":
+            if not self._calls_cudnn:
+                msg = "it may call cuDNN by name, and the model's settings rule cuDNN out"
+                raise RuntimeError(msg)
             with torch.no_grad():
                 # From the plain module, not the frozen one: it freezes by itself.
                 module = torch.jit.optimize_for_inference(self.module)
@@ -94,6 +104,7 @@ def choose(
     forms: Forms,
     source: RandomInputs,
     *,
+    bare: RandomInputs | None,
     buckets: Sequence[int],
     optimise: str,
     progress: Callable[[str], None],
@@ -102,6 +113,8 @@ def choose(
 
     Among forms that are equally fast it is the plainest.
 
+    :param bare: makes inputs without the optional ones, where there are any: the answers to those
+        are compared as well, at the smallest bucket.
     :param buckets: ascending; the first, the middle and the last are compared.
     :param optimise: as in ``LoadOptions``.
     """
@@ -111,9 +124,10 @@ def choose(
     candidates: list[Program] = []
     with exact_arithmetic(runner.device):
         cases = _cases(runner, forms.plain, source, buckets)
+        bare_cases = [] if bare is None else _cases(runner, forms.plain, bare, buckets[:1])
         for form in FORMS[:-1] if optimise != "frozen" else FORMS[1:-1]:
             progress(f"compare the {form} form")
-            program, problem = _verified(runner, forms, form, cases)
+            program, problem = _verified(runner, forms, form, [*cases, *bare_cases])
             if program is None:
                 notes.append(f"the {form} form is not used: {problem}")
                 continue

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
+
 from jitney.datatypes import DataType
 from jitney.runtime.interface import Execution, InputView
 from jitney.runtime.outputs import OutputContract, cut, write_outputs
@@ -17,8 +19,9 @@ from jitney.runtime.tensors import Value, decode_texts, pad, tensor_from
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jitney.runtime.binding import Program
     from jitney.runtime.device import Device
+    from jitney.runtime.modes import Mode
+    from jitney.runtime.program import Program
     from jitney.signature import Signature
 
 __all__ = ["Forward"]
@@ -28,7 +31,7 @@ class Forward:
     """A program on a device, with everything that is around it in a batch.
 
     Exceptions of the model pass through, because what they mean depends on who asked. To be used by
-    one thread, inside ``device.active()`` and torch's inference mode.
+    one thread, inside ``device.active()`` and ``mode()``.
     """
 
     def __init__(
@@ -39,15 +42,18 @@ class Forward:
         *,
         fresh_inputs: bool,
         threads: int = 0,
+        mode: Mode = torch.inference_mode,
     ) -> None:
         """Take over a checked program.
 
         :param threads: how many threads its operators use on the CPU; 0 leaves what is set.
         :param fresh_inputs: whether the model writes its inputs, or keeps them: then it gets
             copies, because a slot is read again when a failed batch is retried.
+        :param mode: makes the context in which batches are to be run.
         """
         self.signature = signature
         self.device = device
+        self.mode = mode
         self._program = program
         self._contract = OutputContract(signature)
         self._names = [spec.name for spec in signature.inputs]
@@ -62,6 +68,7 @@ class Forward:
             program,
             fresh_inputs=self._fresh_inputs,
             threads=self._threads,
+            mode=self.mode,
         )
 
     def run(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
-import torch
-
 from jitney.errors import InferenceFailed, InputRejected, JitneyError, OutOfDeviceMemory
 from jitney.runtime.buckets import bucket_table
 from jitney.runtime.faults import classify, summary
@@ -35,9 +33,9 @@ class Instance:
         self.report = report
         self._forward: Forward | None = forward
         self._device = forward.device
+        self._mode = forward.mode
         # None where batches run at their own size.
-        pads = self._device.pads and options.signature.batched
-        self._table = bucket_table(report.buckets) if pads else None
+        self._table = bucket_table(report.buckets) if report.latency.padded else None
 
     def __repr__(self) -> str:
         """Return model, device and form."""
@@ -65,7 +63,7 @@ class Instance:
         :raises DeviceFault: if the device is lost; the process must end.
         """
         try:
-            with self._device.active(), torch.inference_mode():
+            with self._device.active(), self._mode():
                 return self._loaded().run(
                     inputs, rows, self._table[rows] if self._table else rows, out, now
                 )

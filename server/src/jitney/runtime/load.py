@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import gc
 import time
 import warnings
 from typing import TYPE_CHECKING, Final
-
-import torch
 
 from jitney.errors import JitneyError, ModelError
 from jitney.load_report import Golden, LoadReport
@@ -17,8 +17,6 @@ from jitney.runtime.faults import (
     MEMORY,
     NOT_BATCHABLE,
     RAISED,
-    SIGNATURE,
-    UNREADABLE,
     DeviceFault,
     classify,
     model_error,
@@ -27,25 +25,21 @@ from jitney.runtime.faults import (
 from jitney.runtime.forms import Choice, Forms, choose
 from jitney.runtime.forward import Forward
 from jitney.runtime.instance import Instance
-from jitney.runtime.proofs import (
-    Behaviour,
-    Watch,
-    draws,
-    exact_arithmetic,
-    not_batchable,
-    observe,
-    prove_golden,
-    writes_in_graph,
-)
-from jitney.runtime.random_inputs import RandomInputs, row_shapes
+from jitney.runtime.modes import mode_of, without_cudnn
+from jitney.runtime.proofs import exact_arithmetic, prove_golden
+from jitney.runtime.reading import read_model
+from jitney.runtime.rehearsal import Rehearsal
 from jitney.runtime.runner import Runner
 from jitney.runtime.threads import choose_threads
+from jitney.runtime.trial import Findings, Trial
 from jitney.runtime.warmup import WarmUp
-from jitney.samples import EXTRA_FILE, read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
+
+    from jitney.latency_profile import LatencyProfile
     from jitney.load_options import LoadOptions
     from jitney.runtime.device import Device
     from jitney.samples import Sample
@@ -53,8 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["load_instance"]
 
 GIBIBYTE: Final = 1 << 30
-BATCHABLE: Final = "each row is answered as if it were alone"
-UNTRIED: Final = "one row at a time is what the settings ask for"
+EVERY_SIZE: Final = 16
+"""Up to so many rows every batch size is warmed where batches cannot be padded and new sizes are
+expensive; a sequence batcher rarely has more."""
 
 
 def load_instance(
@@ -69,7 +64,8 @@ def load_instance(
     :raises DeviceFault: if the device was lost on the way; the process must end.
     """
     try:
-        with warnings.catch_warnings(), device.active():
+        cudnn = contextlib.nullcontext() if options.cudnn else without_cudnn()
+        with warnings.catch_warnings(), device.active(), cudnn:
             # The one place where warnings are silenced: TorchScript is deprecated, which is for
             # the operator of this project to know, not for that of a model.
             warnings.simplefilter("ignore")
@@ -111,62 +107,65 @@ class _Loading:
         self.signature = options.signature
         self.device = device
         self.progress = progress
-        self.runner = Runner(options.signature, device)
+        self.mode = mode_of(options)
+        self.runner = Runner(options.signature, device, self.mode)
+        # Padding repeats a row, which would move the state of the one whose row it is.
+        self.pads = device.pads and options.signature.batched and not options.stateful
         self.warnings: list[str] = []
 
     def run(self) -> Instance:
         started, before = time.monotonic(), self.device.memory()["allocated"]
         self.progress("read")
         self.device.use_threads(self.device.threads)  # the model before may have used fewer
-        module, samples = self._read()
+        module, samples = read_model(self.path, self.device)
+        untouched = self._untouched(module)
         binding = bind(schema_of(module), self.signature)
         self.warnings += binding.warnings
-        forms = Forms(module, binding)
+        calls_cudnn = self.options.cudnn or self.device.torch_device.type != "cuda"
+        forms = Forms(module, binding, calls_cudnn=calls_cudnn)
         # The least that it takes: on the CPU the process's growth hides what it reuses.
         weights = sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
         with exact_arithmetic(self.device):
             self.progress("check")
-            watch = Watch(module)
-            source, behaviour = self._observe(forms, samples)
-            state = self._state(forms, watch)
-            self._note(forms, behaviour, state)
-            obstacle = self._obstacle(forms, source, behaviour, state)
-            limit = self._limit(obstacle)
-            buckets = ladder(limit) if self.signature.batched else (1,)
-        choice = self._choose(forms, source, buckets, behaviour, state)
-        threads, why_threads = choose_threads(self.runner, choice.program, source, buckets)
-        if why_threads:
-            self.why += f"; {why_threads}"
+            trial = Trial(self.runner, forms, self.options)
+            found = trial.run(samples)
+            self.warnings += trial.warnings
+            limit = self._limit(found.obstacle)
+            buckets = self._buckets(limit)
+        choice = self._choose(forms, found, buckets)
+        threads, why_threads = choose_threads(self.runner, choice.program, found.source, buckets)
         with exact_arithmetic(self.device):
             # Rows that influence each other were answered together when the samples were taken.
-            together = limit if obstacle is None else self.options.max_batch_size
-            golden = self._golden(choice, samples, together, behaviour, state)
+            together = limit if found.obstacle is None else self.options.max_batch_size
+            golden = self._golden(choice, samples, together, found)
         forward = Forward(
             self.signature,
             self.device,
             choice.program,
             threads=threads,
-            fresh_inputs=bool(behaviour.mutated_inputs or state),
+            fresh_inputs=bool(found.behaviour.mutated_inputs) or found.writes,
+            mode=self.mode,
         )
-        warmth = self._warm_up(forward, source, buckets)
+        warmth = self._warm_up(forward, found, buckets)
+        latency = warmth.profile(padded=self.pads)
+        self._rehearse(forward, found, latency)
         form = choice.program.form
-        if state:
-            # The proofs and the warm-up have left traces in it: start from the file again.
-            module, _ = self._read()
-            forward = forward.of(Forms(module, binding).plain)
-        del module, forms, watch, choice
+        if found.writes:
+            # The proofs and the warm-up have left traces in it: start as it was.
+            untouched = untouched or read_model(self.path, self.device)[0]
+            forward = forward.of(Forms(untouched, binding).plain)
+        del module, untouched, forms, trial, choice
         gc.collect()  # the forms that lost
         self.device.release()
-        latency = warmth.profile(padded=self.device.pads and self.signature.batched)
         report = LoadReport(
             form=form,
-            why=self.why,
-            batchable=self.signature.batched and obstacle is None,
-            batchable_why=obstacle or (BATCHABLE if limit > 1 else UNTRIED),
+            why="; ".join(filter(None, (self.why, why_threads))),
+            batchable=self.signature.batched and found.obstacle is None,
+            batchable_why=found.obstacle or found.why_batchable,
             max_batch_size=latency.sizes[-1] if self.signature.batched else 0,
-            deterministic=behaviour.deterministic,
-            mutated_state=tuple(sorted(state)),
-            mutated_inputs=behaviour.mutated_inputs,
+            deterministic=found.behaviour.deterministic,
+            mutated_state=tuple(sorted(found.state)),
+            mutated_inputs=found.behaviour.mutated_inputs,
             golden=golden,
             latency=latency,
             peak_bytes=tuple(warmth.measured[rows].peak_bytes for rows in latency.sizes),
@@ -176,98 +175,21 @@ class _Loading:
         )
         return Instance(self.options, forward, report)
 
-    def _read(self) -> tuple[torch.jit.ScriptModule, list[Sample]]:
-        extra = {EXTRA_FILE: ""}
-        try:
-            # Not in inference mode: parameters loaded there stay inference tensors for ever.
-            with self.device.active(), torch.no_grad():
-                module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
-                    self.path, map_location=self.device.torch_device, _extra_files=extra
-                )
-                module.eval()
-                self.device.wait()
-        except Exception as exc:  # about a third of damaged files raise something odd
-            if classify(exc) != "model":
-                raise
-            text = summary(exc).replace(self.path, "the file")
-            msg = f"torch cannot read the file ({text}); save it again with torch.jit.save"
-            raise model_error(UNREADABLE, msg) from None
-        if not hasattr(module, "forward"):
-            msg = "the file has no method forward; script or trace the whole module"
-            raise model_error(SIGNATURE, msg)
-        data: object = extra[EXTRA_FILE]  # bytes, whatever the annotation says; empty if absent
-        return module, read_samples(data if isinstance(data, bytes) else b"")
+    def _untouched(self, module: torch.jit.ScriptModule) -> torch.jit.ScriptModule | None:
+        """Return a copy of a model that is known to keep state, None where reading again has to do.
 
-    def _observe(self, forms: Forms, samples: list[Sample]) -> tuple[RandomInputs, Behaviour]:
-        failure: Exception | None = None
-        for shapes in row_shapes(self.signature, samples):
-            source = RandomInputs(self.signature, shapes, self.device.torch_device)
-            try:
-                behaviour = observe(self.runner, forms.plain, source)
-            except ModelError:
-                raise
-            except Exception as exc:
-                if classify(exc) != "model":
-                    raise
-                failure = failure or exc
-                continue
-            return source, behaviour
-        if isinstance(failure, JitneyError):
-            msg = f"{failure}; correct the signature or the model"
-        else:
-            text = summary(failure) if failure is not None else "nothing to try"
-            msg = f"the model raised on made-up inputs: {text}; do low and high bound its inputs?"
-        raise model_error(SIGNATURE, msg)
-
-    def _state(self, forms: Forms, watch: Watch) -> set[str]:
-        """Return what a run writes: seen at run time, or possible by the graph."""
-        written = watch.changed()
-        try:
-            written |= writes_in_graph(forms.frozen_module())
-        except RuntimeError as exc:
-            if classify(exc) != "model":
-                raise
-            self.warnings.append(f"torch cannot freeze the model: {summary(exc)}")
-        if written:
-            self.warnings.append(
-                f"a run writes {', '.join(sorted(written))} of the model, so answers depend on "
-                "what was asked before; requests are not batched"
-            )
-        return written
-
-    def _note(self, forms: Forms, behaviour: Behaviour, state: set[str]) -> None:
-        if behaviour.not_finite:
-            names = ", ".join(behaviour.not_finite)
-            self.warnings.append(f"NaN or infinities on finite inputs, in {names}")
-        if behaviour.mutated_inputs:
-            names = ", ".join(behaviour.mutated_inputs)
-            self.warnings.append(f"a run writes its inputs {names}; it is given copies")
-        if not behaviour.deterministic and not state:
-            found = ", ".join(draws(forms.module)) or "no operator that is known to draw numbers"
-            self.warnings.append(f"the same input gave two answers; the graph has {found}")
-
-    def _obstacle(
-        self, forms: Forms, source: RandomInputs, behaviour: Behaviour, state: set[str]
-    ) -> str | None:
-        """Return why rows of several requests must not share a batch, or None."""
-        if not self.signature.batched:
-            return "the signature has no batch dimension"
-        if state:
-            return f"a run writes {', '.join(sorted(state))} of the model"
-        if self.options.max_batch_size == 1:
+        A copy shares what the executor compiles for the original, so it is warm when it is served;
+        one that is read again compiles everything in the middle of somebody's sequence.
+        """
+        if not self.options.stateful:
             return None
-        obstacle = not_batchable(
-            self.runner,
-            forms.plain,
-            source,
-            repeatable=behaviour.repeatable,
-            padding=self.device.pads,
-        )
-        if obstacle is None and not behaviour.repeatable:
-            self.warnings.append("answers vary, so it is not proved that rows do not mix")
-        if obstacle is not None:
-            self.warnings.append(f"not batchable, one row at a time: {obstacle}")
-        return obstacle
+        try:
+            copied: torch.jit.ScriptModule = copy.deepcopy(module)
+        except Exception as exc:  # of classes that cannot be copied
+            if classify(exc) != "model":
+                raise
+            return None
+        return copied
 
     def _limit(self, obstacle: str | None) -> int:
         if obstacle is not None and self.signature.batched:
@@ -277,22 +199,28 @@ class _Loading:
             return 1
         return self.options.max_batch_size if self.signature.batched else 1
 
-    def _choose(
-        self,
-        forms: Forms,
-        source: RandomInputs,
-        buckets: tuple[int, ...],
-        behaviour: Behaviour,
-        state: set[str],
-    ) -> Choice:
-        if state or not behaviour.repeatable:
-            what = "a run writes the model's state" if state else "answers vary from run to run"
-            choice = Choice(forms.plain, f"{what}, so no other form can be compared with it")
+    def _buckets(self, limit: int) -> tuple[int, ...]:
+        """Return the batch sizes to be measured: our own, and those that the operator wants."""
+        if too_large := sorted({rows for rows in self.options.buckets if rows > limit}):
+            self.warnings.append(
+                f"the buckets {', '.join(map(str, too_large))} are left out: a batch of this model "
+                f"has at most {limit} row{'s' if limit > 1 else ''}"
+            )
+        sizes = {*ladder(limit), *(rows for rows in self.options.buckets if rows <= limit)}
+        if self.device.pads and not self.pads:
+            sizes.update(range(1, min(limit, EVERY_SIZE) + 1))
+        return tuple(sorted(sizes))
+
+    def _choose(self, forms: Forms, found: Findings, buckets: tuple[int, ...]) -> Choice:
+        if found.incomparable:
+            why = f"{found.incomparable}, so no other form can be compared with it"
+            choice = Choice(forms.plain, why)
         else:
             choice = choose(
                 self.runner,
                 forms,
-                source,
+                found.source,
+                bare=found.bare,
                 buckets=buckets,
                 optimise=self.options.optimise,
                 progress=self.progress,
@@ -301,24 +229,17 @@ class _Loading:
         self.warnings += choice.notes
         return choice
 
-    def _golden(
-        self,
-        choice: Choice,
-        samples: list[Sample],
-        limit: int,
-        behaviour: Behaviour,
-        state: set[str],
-    ) -> Golden:
-        if samples and (state or not behaviour.repeatable):
-            self.warnings.append("answers vary, so the golden samples were not compared")
+    def _golden(self, choice: Choice, samples: list[Sample], limit: int, found: Findings) -> Golden:
+        if samples and found.incomparable:
+            self.warnings.append(f"{found.incomparable}, so the golden samples were not compared")
             return Golden(0, 0.0)
         self.progress("compare golden samples")
         return prove_golden(self.runner, choice.program, samples, limit)
 
-    def _warm_up(self, forward: Forward, source: RandomInputs, buckets: tuple[int, ...]) -> WarmUp:
+    def _warm_up(self, forward: Forward, found: Findings, buckets: tuple[int, ...]) -> WarmUp:
         warmth = WarmUp(
             forward,
-            source,
+            found.source,
             most_runs=self.options.warmup_runs,
             budget=self.options.sweep_seconds,
             progress=self.progress,
@@ -330,8 +251,14 @@ class _Loading:
                 f"batches of {', '.join(map(str, sorted(warmth.dropped)))} rows do not fit into "
                 f"the memory of {self.device.name}; the limit is {largest} rows"
             )
-        if self.device.pads and self.signature.batched:
+        if self.pads:
             latency = warmth.profile(padded=True)
             slo = self.options.default_slo_seconds
             warmth.run(refine(latency.sizes, latency.seconds, slo))
         return warmth
+
+    def _rehearse(self, forward: Forward, found: Findings, latency: LatencyProfile) -> None:
+        rehearsal = Rehearsal(forward, latency, self.progress)
+        if found.bare is not None:
+            rehearsal.without_optional(found.bare)
+        rehearsal.play(self.options.warmup, self.options.max_batch_size)

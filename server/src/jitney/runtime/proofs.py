@@ -19,8 +19,8 @@ from jitney.runtime.tensors import Value, compare, value_from
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from jitney.runtime.binding import Program
     from jitney.runtime.device import Device
+    from jitney.runtime.program import Program
     from jitney.runtime.random_inputs import RandomInputs
     from jitney.runtime.runner import Runner
     from jitney.samples import Sample

@@ -59,16 +59,31 @@ class RandomInputs:
     another order than short ones): who compares sizes cuts them out of one batch with ``take``.
     """
 
-    def __init__(self, signature: Signature, shapes: Sequence[Shape], device: torch.device) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        shapes: Sequence[Shape],
+        device: torch.device,
+        absent: frozenset[str] = frozenset(),
+    ) -> None:
+        """Make inputs; those whose names are ``absent`` are left out."""
         self._signature = signature
         self._specs = signature.inputs
         self._batched = signature.batched
         self._shapes = shapes
         self._device = device
+        self._absent = absent
 
     def on(self, device: torch.device) -> RandomInputs:
         """Return a maker of the same inputs on another device."""
-        return RandomInputs(self._signature, self._shapes, device)
+        return RandomInputs(self._signature, self._shapes, device, self._absent)
+
+    def bare(self) -> RandomInputs | None:
+        """Return a maker of the same without optional inputs; None where none is optional."""
+        absent = frozenset(spec.name for spec in self._specs if spec.optional)
+        if not absent:
+            return None
+        return RandomInputs(self._signature, self._shapes, self._device, absent)
 
     def shapes(self, rows: int) -> list[Shape]:
         """Return the shape of each input of a batch, batch dimension included."""
@@ -77,12 +92,16 @@ class RandomInputs:
     def make(self, rows: int, seed: int = 0) -> list[Value | None]:
         """Return one value per input, of ``rows`` rows where there is a batch dimension.
 
+        What is left out is None.
+
         :raises ModelError: if an input's bounds leave no value.
         """
         generator = torch.Generator().manual_seed(seed)
         values: list[Value | None] = []
         for spec, shape in zip(self._specs, self.shapes(rows), strict=True):
-            if spec.datatype is DataType.BYTES:
+            if spec.name in self._absent:
+                values.append(None)
+            elif spec.datatype is DataType.BYTES:
                 # Digits, because models that take texts often parse them, and to others any do.
                 numbers = torch.randint(10_000, (math.prod(shape),), generator=generator)
                 values.append([str(number) for number in numbers.tolist()])

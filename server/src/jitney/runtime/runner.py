@@ -13,8 +13,9 @@ from jitney.runtime.tensors import Value, pad
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jitney.runtime.binding import Program
     from jitney.runtime.device import Device
+    from jitney.runtime.modes import Mode
+    from jitney.runtime.program import Program
     from jitney.signature import Signature
 
 __all__ = ["Runner"]
@@ -26,9 +27,13 @@ class Runner:
     Exceptions of the model pass through, because what they mean depends on who asked.
     """
 
-    def __init__(self, signature: Signature, device: Device) -> None:
+    def __init__(
+        self, signature: Signature, device: Device, mode: Mode = torch.inference_mode
+    ) -> None:
+        """Take what is common to all runs; ``mode`` makes the context of each."""
         self.signature = signature
         self.device = device
+        self._mode = mode
         self._contract = OutputContract(signature)
 
     def run(
@@ -40,7 +45,7 @@ class Runner:
         :raises InferenceFailed: if the outputs are not as the signature says.
         """
         bucket = bucket if bucket is not None and self.signature.batched else rows
-        with self.device.active(), torch.inference_mode():
+        with self.device.active(), self._mode():
             results = program(pad(values, rows, bucket))
             shapes = self._contract.check(results, bucket)
             if bucket != rows:
@@ -53,7 +58,7 @@ class Runner:
         self, program: Program, values: Sequence[Value | None], rows: int, times: int = 1
     ) -> float:
         """Return how long one of ``times`` runs takes, in seconds; outputs are checked once."""
-        with self.device.active(), torch.inference_mode():
+        with self.device.active(), self._mode():
             self.device.wait()
             started = time.monotonic()
             for _ in range(times):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jitney.runtime.binding import Program
+    from jitney.runtime.program import Program
     from jitney.runtime.random_inputs import RandomInputs
     from jitney.runtime.runner import Runner
 

@@ -99,7 +99,7 @@ class WarmUp:
             self._progress(f"warm up {rows} rows")
             measured = None
             try:
-                with device.active(), torch.inference_mode():
+                with device.active(), self._forward.mode():
                     measured = self._measure(rows, len(ordered) - position)
             except Exception as exc:
                 last = position == len(ordered) - 1 and not self.measured
