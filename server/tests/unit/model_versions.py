@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from jitney.config import BatchingSettings
 from jitney.datatypes import DataType
 from jitney.latency_profile import LatencyProfile
 from jitney.load_report import Golden, LoadReport
 from jitney.repository.handle import ModelVersion
 from jitney.repository.limits import ModelLimits
-from jitney.repository.repository import Repository, _Model
+from jitney.repository.repository import Repository
 from jitney.signature import Signature, TensorSpec
 from jitney.types import ModelRef
 
@@ -56,8 +55,8 @@ def version_of(
 
 def repository_of(*versions: ModelVersion) -> Repository:
     """Return a repository that holds the versions."""
-    repository = Repository((), BatchingSettings(), 1 << 16, ("cpu",), lambda _: None, lambda: 0.0)
+    repository = Repository()
     for version in versions:
-        model = repository._models.setdefault(version.ref.name, _Model(version.ref.name))
-        model.versions[version.ref.version] = version
+        repository.add(version.ref.name).wanted = True
+        repository.begin(version, visible=True)
     return repository

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import tracemalloc
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from jitney.datatypes import DataType
 from jitney.errors import BatchTooLarge, InvalidRequest
-from jitney.repository.check import Checked, check_data, check_header
+from jitney.repository.check import CLASSIFIABLE, Checked, check_data, check_header
 from jitney.signature import Signature, TensorSpec
 from jitney.types import RequestHeader, TensorHeader
 
@@ -242,7 +243,7 @@ def test_byte_length(length: int) -> None:
         (
             texts(b"a") + b"\1\0\0",
             (
-                "incomplete string element 1 of inference input 'text' for model 'm': it ends 2 "
+                "incomplete string element 1 of inference input 'text' for model 'm': it ends 1 "
                 "bytes behind the data"
             ),
         ),
@@ -271,6 +272,59 @@ def test_a_flood_of_empty_elements_is_not_walked_to_its_end() -> None:
         check_data(request, sizes, [bytes(4_000_000)])
 
     assert "unexpected number of string elements 3 " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "text"),
+    [
+        (bytes(4), 1 << 24, None),
+        (bytes(4 * ((1 << 24) + 1)), (1 << 24) + 1, "at most 16777216 are allowed in a request"),
+        (bytes(4) * (10 << 20), 10 << 20, None),
+        (texts(b"", b"a") * (1 << 19), 1 << 20, None),
+        (
+            texts(b"", b"a") * (1 << 19) + texts(b""),
+            (1 << 20) + 1,
+            "more than 1048576 string elements of different lengths; send them in several requests",
+        ),
+    ],
+    ids=["few bytes", "too many", "ten million", "a million", "too many of different lengths"],
+)
+def test_how_many_string_elements_are_walked(data: bytes, expected: int, text: str | None) -> None:
+    """Millions of equal lengths, a million of different ones, and no more than came."""
+    request = header(("text", TEXT, (1, expected)))
+    if text is None and len(data) > 4:
+        assert len(data) == check_data(request, (-expected - 1,), [data])
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        check_data(request, (-expected - 1,), [data])
+
+    assert (text or f"expected {expected} string elements") in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [1, 3, 200, 3000])
+def test_only_a_model_of_texts_minds_what_is_no_text(count: int) -> None:
+    """Anything is an element for others; of texts, the one that is none is named."""
+    request = header(("text", TEXT, (1, count + 1)))
+    data = texts(*("ü".encode() * (i % 3) for i in range(count)), b"\xfc")
+
+    assert len(data) == check_data(request, (-count - 2,), [data], text=False)
+    with pytest.raises(InvalidRequest) as caught:
+        check_data(request, (-count - 2,), [data])
+    assert f"string element {count} of input 'text' for model 'm' is not UTF-8" == str(caught.value)
+
+
+@pytest.mark.parametrize("datatype", [d for d in DataType if d not in CLASSIFIABLE])
+def test_classes_of_what_has_no_order_are_refused(datatype: DataType) -> None:
+    """Before anything runs, and only where they are asked for."""
+    signature = Signature(
+        PLAIN.inputs, (TensorSpec("y", datatype, (-1,)), TensorSpec("z", FP32, (-1,)))
+    )
+    x = header(("x", FP32, (2, 1)), outputs=("z", "y"))
+    assert (0, 1) == check_header(replace(x, classes=(1, 0)), signature, 1).outputs
+
+    assert (
+        f"class result not available for output due to unsupported type '{datatype.value}'"
+    ) == refusal(replace(x, classes=(0, 1)), signature)
 
 
 # -- shapes that mean harm ----------------------------------------------------------------------

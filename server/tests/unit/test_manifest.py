@@ -17,10 +17,9 @@ from jitney.repository.manifest import (
     ModelManifest,
     RuntimeManifest,
     VersionPolicy,
-    parse_manifest,
-    read_manifest,
     resolve_signature,
 )
+from jitney.repository.manifest_reader import parse_manifest, read_manifest
 from jitney.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -118,8 +117,8 @@ def test_version_policies(text: str, expected: VersionPolicy) -> None:
     ("text", "expected"),
     [
         ("max_batch = 3", "model.toml: max_batch: unknown key; known are description, max_batch"),
-        ("max_batch_size = 0", "model.toml: max_batch_size: expected a whole number from 1 to"),
-        ("max_batch_size = true", "model.toml: max_batch_size: expected a whole number from 1"),
+        ("max_batch_size = -1", "model.toml: max_batch_size: expected a whole number from 0 to"),
+        ("max_batch_size = true", "model.toml: max_batch_size: expected a whole number from 0"),
         ("description = 3", "model.toml: description: expected a text, got 3"),
         ("batching = 3", "model.toml: batching: expected a table, [batching], got 3"),
         ("[batching]\nenable = true", "model.toml: batching.enable: unknown key; known are"),

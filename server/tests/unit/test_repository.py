@@ -6,7 +6,7 @@ import pytest
 from model_versions import report, repository_of, version_of
 
 from jitney.errors import InvalidRequest, ModelError, ModelLoadFailed, ModelNotFound
-from jitney.repository.handle import VersionState
+from jitney.repository.handle import ModelVersion, VersionState
 from jitney.repository.repository import IndexEntry
 from jitney.types import ModelRef
 
@@ -125,3 +125,75 @@ def test_events_about_unknown_versions_change_nothing() -> None:
     repository.model_refused("cpu", ModelRef("echo", 7), ModelError("x"))
 
     assert repository.all_ready()
+
+
+def test_a_load_that_is_being_replaced_is_found_by_its_reference_alone() -> None:
+    """Callers see one of them, and events find both."""
+    old = version_of(version=1)
+    repository = repository_of(old)
+    ref = repository.new_ref("echo", 1)
+    ref = repository.new_ref("echo", 1) if ref == old.ref else ref
+    new = ModelVersion(ref, old.signature, old.limits, "other")
+
+    repository.begin(new, visible=False)
+    assert (old, old, new) == (
+        repository.resolve("echo", "1"),
+        repository.version(old.ref),
+        repository.version(ref),
+    )
+    repository.model_loaded("cpu", ref, report())
+    assert old is repository.resolve("echo", "1")
+
+    assert old is repository.show(new)
+    old.retire()
+    assert (new, new) == (repository.resolve("echo", "1"), repository.resolve("echo", ""))
+    assert [new] == list(repository.versions())
+    repository.forget(old.ref)
+    assert (None, new) == (repository.version(old.ref), repository.visible("echo", 1))
+
+
+def test_a_reference_is_never_given_twice() -> None:
+    """Not even when the model was gone in between."""
+    repository = repository_of()
+    repository.add("echo")
+    first = repository.new_ref("echo", 1)
+    repository.discard("echo")
+    assert (ModelRef("echo", 1, 0), ModelRef("echo", 1, 1), ModelRef("echo", 2, 0)) == (
+        first,
+        repository.new_ref("echo", 1),
+        repository.new_ref("echo", 2),
+    )
+
+
+def test_a_version_that_is_unloading_stays_so() -> None:
+    """A new worker may have to load it again for what waits; callers do not see it come back."""
+    version = version_of()
+    repository = repository_of(version)
+    version.retire()
+
+    repository.device_down("cpu")
+    assert VersionState.UNLOADING is version.state
+    repository.model_loaded("cpu", version.ref, report())
+    assert VersionState.UNLOADING is version.state
+    with pytest.raises(ModelNotFound, match=r"'echo' has no available versions$"):
+        repository.resolve("echo", "")
+
+
+def test_what_waits_for_a_version_that_is_unloading_is_lost_with_its_device() -> None:
+    """Nobody else will answer it, so whoever asks what was lost is told."""
+    version = version_of()
+    repository = repository_of(version)
+    version.retire()
+    assert [version.ref] == repository.device_failed("cpu", "it broke")
+
+
+def test_an_unloaded_version_says_so() -> None:
+    """It is not ready, and not missing."""
+    repository = repository_of(version_of())
+    repository.forget(ModelRef("echo", 1))
+    assert [IndexEntry("echo", 1, VersionState.UNAVAILABLE, "unloaded", wanted=False)] == (
+        repository.index()
+    )
+    assert repository.all_ready()
+    with pytest.raises(ModelNotFound, match="'echo' version 1 is not at ready state: unloaded"):
+        repository.resolve("echo", "1")

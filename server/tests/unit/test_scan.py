@@ -89,11 +89,15 @@ def test_models_are_found_with_their_versions_in_order(tmp_path: Path) -> None:
             "a.b-c_D",
             ModelManifest(description="x"),
             (FoundVersion(1, root / "a.b-c_D/1/model.pt"),),
+            folder=root / "a.b-c_D",
+            root=str(root),
         ),
         FoundModel(
             "b",
             ModelManifest(),
             tuple(FoundVersion(n, root / f"b/{n}/model.pt") for n in (0, 9, 10)),
+            folder=root / "b",
+            root=str(root),
         ),
     ]
     assert expected == scan([tmp_path])
@@ -139,13 +143,100 @@ def test_a_broken_version_is_said_and_the_others_are_kept(tmp_path: Path) -> Non
 
 def test_a_broken_manifest_is_that_models_error_only(tmp_path: Path) -> None:
     """The neighbours of a model with a wrong model.toml are found."""
-    add(tmp_path, "bad", "1", toml="max_batch_size = 0")
+    add(tmp_path, "bad", "1", toml="max_batch_size = -1")
     add(tmp_path, "good", "1")
     expected = {
-        "bad": "model.toml: max_batch_size: expected a whole number from 1 to 65536, got 0",
+        "bad": "model.toml: max_batch_size: expected a whole number from 0 to 65536, got -1",
         "good": [1],
     }
     assert expected == summary(scan([tmp_path]))
+
+
+def test_a_triton_configuration_is_read_where_there_is_no_model_toml(tmp_path: Path) -> None:
+    """config.pbtxt names the file and the labels; its warnings are the model's."""
+    model = add(tmp_path, "m")
+    (model / "1").mkdir(parents=True)
+    (model / "1" / "net.pt").write_bytes(b"program")
+    (model / "labels.txt").write_text("cat\ndog\n", encoding="utf-8")
+    (model / "config.pbtxt").write_text(
+        """
+        backend: "pytorch" max_batch_size: 8 default_model_filename: "net.pt"
+        output { name: "y" data_type: TYPE_FP32 dims: 2 label_filename: "labels.txt" }
+        metric_tags { key: "a" value: "b" }
+        """,
+        encoding="utf-8",
+    )
+
+    (found,) = scan([tmp_path])
+
+    assert found.manifest is not None
+    assert found.manifest.outputs is not None
+    assert ("cat", "dog") == found.manifest.outputs[0].labels
+    assert (FoundVersion(1, (model / "1" / "net.pt").resolve()),) == found.versions
+    assert ["config.pbtxt: metric_tags is ignored"] == [
+        warning.rpartition(":")[0] for warning in found.warnings
+    ]
+
+
+def test_model_toml_beats_a_triton_configuration(tmp_path: Path) -> None:
+    """Where both are, the other is not even read, and that is said."""
+    model = add(tmp_path, "m", "1", toml="max_batch_size = 3")
+    (model / "config.pbtxt").write_text("nonsense", encoding="utf-8")
+
+    (found,) = scan([tmp_path])
+
+    assert ModelManifest(max_batch_size=3) == found.manifest
+    assert ("config.pbtxt is ignored: model.toml, which is beside it, says it all",) == (
+        found.warnings
+    )
+
+
+def test_a_broken_triton_configuration_is_that_models_error_only(tmp_path: Path) -> None:
+    """What it does not support is said with the model."""
+    for name, text in (("bad", 'platform: "onnxruntime_onnx"'), ("good", "")):
+        (add(tmp_path, name, "1") / "config.pbtxt").write_text(text, encoding="utf-8")
+    expected = {
+        "bad": (
+            "config.pbtxt: platform: 'onnxruntime_onnx' is not supported by jitney: save the model "
+            "as TorchScript, and write platform: 'pytorch_libtorch'"
+        ),
+        "good": [1],
+    }
+    assert expected == summary(scan([tmp_path]))
+
+
+def test_labels_come_from_the_models_own_folder_only(tmp_path: Path) -> None:
+    """A list of labels that leads elsewhere is an error that shows nothing of it."""
+    root = tmp_path / "models"
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
+    for name, file in (("climbs", "../../secret"), ("links", "labels")):
+        toml = f"[[output]]\nname='y'\ndatatype='FP32'\nshape=[1]\nlabels_file='{file}'"
+        add(root, name, "1", toml=toml)
+    (root / "links" / "labels").symlink_to(tmp_path / "secret")
+    where = "model.toml: output[0].labels_file: "
+    expected = {
+        "climbs": (
+            f"{where}expected the plain name of a file in the model's folder, got '../../secret'"
+        ),
+        "links": f"{where}labels: {LEADS_OUT}",
+    }
+    assert expected == summary(scan([root]))
+
+
+def test_a_built_in_model_needs_no_file(tmp_path: Path) -> None:
+    """Without a folder for a version it has version 1; with folders, it has those."""
+    for name, versions in (("one", ()), ("two", ("2", "5"))):
+        folder = tmp_path / name
+        folder.mkdir()
+        for version in versions:
+            (folder / version).mkdir()
+        (folder / "model.toml").write_text("[builtin]\nhandler = 'echo'", encoding="utf-8")
+
+    one, two = scan([tmp_path])
+
+    assert (FoundVersion(1, None),) == one.versions
+    assert (FoundVersion(2, None), FoundVersion(5, None)) == two.versions
+    assert () == one.warnings
 
 
 def test_a_name_in_two_roots_is_an_error(tmp_path: Path) -> None:
@@ -190,7 +281,8 @@ def test_links_inside_the_repository_are_followed(tmp_path: Path) -> None:
     (root / "m").symlink_to("..data/m")
     (root / "m" / "2").symlink_to("1")
     expected = tuple(FoundVersion(n, root / "..data/m/1/model.pt") for n in (1, 2))
-    assert [FoundModel("m", ModelManifest(), expected)] == scan([root])
+    model = FoundModel("m", ModelManifest(), expected, folder=root / "..data/m", root=str(root))
+    assert [model] == scan([root])
 
 
 def test_links_out_of_the_repository_are_refused_at_every_level(

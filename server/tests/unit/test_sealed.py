@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jitney.errors import ModelError
-from jitney.repository.sealed import CHUNK, seal
+from jitney.repository.sealed import CHUNK, seal, seal_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,3 +105,27 @@ def test_a_failure_leaves_no_descriptor_behind(tmp_path: Path) -> None:
     after = os.open(tmp_path, os.O_RDONLY)
     os.close(after)
     assert before == after
+
+
+def test_bytes_are_held_like_a_file() -> None:
+    """The digest is theirs, and they cannot change any more."""
+    with seal_bytes("model.pt", b"12345") as sealed:
+        assert (5, hashlib.sha256(b"12345").hexdigest()) == (sealed.size, sealed.sha256)
+        assert b"12345" == os.read(sealed.fd, 10)
+        with pytest.raises(OSError, match="not permitted"):
+            os.pwrite(sealed.fd, b"x", 0)
+
+
+def test_a_file_that_is_opened_again_is_read_from_its_beginning() -> None:
+    """Each has an offset of its own, outlives the others, and cannot be written either."""
+    first = seal_bytes("model.pt", b"12345")
+    os.read(first.fd, 3)
+    second, third = first.again(), first.again()
+    first.close()
+    os.read(second.fd, 2)
+    assert (b"345", b"12345") == (os.read(second.fd, 10), os.read(third.fd, 10))
+    assert (5, first.sha256) == (third.size, third.sha256)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(third.fd, b"x", 0)
+    second.close()
+    third.close()

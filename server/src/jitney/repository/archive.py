@@ -118,7 +118,7 @@ class Archive:
             shape = shapes[fed] if shapes else ANY_SIZE
             fed += 1
             lines += _table("input", argument.name, datatype, shape)
-            if argument.default is not None or argument.type.startswith("Optional["):
+            if argument.default is not None:
                 lines.append("optional = true")
         if not fed:
             lines += _table("input", "INPUT__0", DataType.FP32, ANY_SIZE)

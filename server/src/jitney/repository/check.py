@@ -10,19 +10,29 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from jitney.datatypes import DataType
 from jitney.errors import BatchTooLarge, InvalidRequest
+from jitney.strings import LENGTH, blocks, first_not_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from jitney.signature import Signature, TensorSpec
-    from jitney.types import Buffer, RequestHeader, TensorHeader
+    from jitney.types import Buffer, Bytes, RequestHeader, TensorHeader
 
 __all__ = ["Checked", "check_data", "check_header"]
 
-MAX_STRINGS: Final = 100_000
-"""Elements of a BYTES tensor. They are walked one by one on the event loop, at about half a
-microsecond each, and nobody else is served meanwhile."""
+MAX_STRINGS: Final = 16 << 20
+"""Elements of a BYTES tensor."""
+MAX_SINGLES: Final = 1 << 20
+"""Of those, the ones that are no part of a run of equally long ones. They are walked one by one on
+the event loop, at about 80 ns each, and nobody else is served meanwhile."""
+FEW: Final = 64
+"""Elements that are decoded faster one by one than NumPy is called."""
+CLASSIFIABLE: Final = frozenset({DataType.FP32, DataType.FP64}) | {
+    datatype for datatype in DataType if datatype.is_integer
+}
+"""Outputs whose highest elements may be asked for, instead of the tensor."""
 
 LARGEST: Final = (1 << 63) - 1
 WIDEST: Final = 8
@@ -32,13 +42,14 @@ WIDEST: Final = 8
 class Checked(NamedTuple):
     """What follows from a header and a signature.
 
-    ``dims`` are the dimensions of one row of each input, in the model's order; ``order`` and
-    ``outputs`` are as in ``types.Placed``; ``sizes`` has, for each input of the *request*, its
-    exact length in bytes, or for BYTES the negative of the number of its elements, minus 1.
+    ``dims`` are the dimensions of one row of each input, in the model's order, None for an optional
+    input that was left out; ``order`` and ``outputs`` are as in ``types.Placed``; ``sizes`` has,
+    for each input of the *request*, its exact length in bytes, or for BYTES the negative of the
+    number of its elements, minus 1.
     """
 
     rows: int
-    dims: tuple[tuple[int, ...], ...]
+    dims: tuple[tuple[int, ...] | None, ...]
     order: tuple[int, ...]
     outputs: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -60,17 +71,16 @@ def check_header(header: RequestHeader, signature: Signature, max_rows: int) -> 
         if name not in known:
             msg = f"unexpected inference input '{name}' for model '{model}'"
             raise InvalidRequest(msg)
-    if missing := [spec.name for spec in specs if spec.name not in given]:
-        msg = (
-            f"expected {len(specs)} inputs but got {len(given)} inputs for model '{model}'. "
-            f"Got input(s) {_listed(given)}, but missing required input(s) {_listed(missing)}. "
-            "Please provide all required input(s)."
-        )
-        raise InvalidRequest(msg)
-    dims, order, rows, sizes = [], [], 0, [0] * len(given)
+    if missing := [s.name for s in specs if s.name not in given and not s.optional]:
+        raise _incomplete(model, specs, given, missing)
+    dims: list[tuple[int, ...] | None] = []
+    order, rows, sizes = [], 0, [0] * len(given)
     variables: dict[str, tuple[int, str]] = {}
     for spec in specs:
-        at = given[spec.name]
+        at = given.get(spec.name, -1)
+        if at < 0:
+            dims.append(None)
+            continue
         tensor = header.inputs[at]
         _check_tensor(tensor, spec, model, variables)
         if signature.batched:
@@ -87,9 +97,16 @@ def check_header(header: RequestHeader, signature: Signature, max_rows: int) -> 
     return Checked(rows or 1, tuple(dims), tuple(order), outputs, tuple(sizes))
 
 
-def check_data(header: RequestHeader, sizes: Sequence[int], data: Sequence[Buffer]) -> int:
+def check_data(
+    header: RequestHeader, sizes: Sequence[int], data: Sequence[Buffer], *, text: bool = True
+) -> int:
     """Check the bytes of a request against the sizes that its header announced.
 
+    BYTES must be at hand, not in a ``RemoteBuffer``: there they could change after the check.
+
+    :param text: elements of BYTES have to be UTF-8. A TorchScript text is a C++ string that torch
+        refuses to make from anything else, so such an element would fail in the worker, where
+        nobody knows whose it was.
     :returns: the sum of their lengths.
     :raises InvalidRequest: naming the input, the length expected and the length that came.
     """
@@ -104,9 +121,26 @@ def check_data(header: RequestHeader, sizes: Sequence[int], data: Sequence[Buffe
                 )
                 raise InvalidRequest(msg)
         else:
-            _check_strings(header.inputs[i].name, header.model_name, -size - 1, data[i])
+            strings = data[i]
+            assert isinstance(strings, bytes | bytearray | memoryview)  # noqa: S101  # see above
+            _check_strings(header.inputs[i].name, header.model_name, -size - 1, strings, text=text)
         total += length
     return total
+
+
+def _incomplete(
+    model: str, specs: Sequence[TensorSpec], given: Iterable[str], missing: Iterable[str]
+) -> InvalidRequest:
+    given = list(given)
+    least = sum(not spec.optional for spec in specs)
+    expected = f"{least} inputs"
+    if least != len(specs):
+        expected = f"number of inputs between {least} and {len(specs)}"
+    return InvalidRequest(
+        f"expected {expected} but got {len(given)} inputs for model '{model}'. "
+        f"Got input(s) {_listed(given)}, but missing required input(s) {_listed(missing)}. "
+        "Please provide all required input(s)."
+    )
 
 
 def _by_name(header: RequestHeader) -> dict[str, int]:
@@ -194,37 +228,48 @@ def _check_outputs(header: RequestHeader, signature: Signature) -> tuple[int, ..
             msg = f"output '{name}' already exists in request"
             raise InvalidRequest(msg)
         chosen.add(index[name])
+    for name, classes in zip(header.outputs, header.classes, strict=False):
+        spec = signature.outputs[index[name]]
+        if classes and spec.datatype not in CLASSIFIABLE:
+            msg = (
+                "class result not available for output due to unsupported type "
+                f"'{spec.datatype.value}'"
+            )
+            raise InvalidRequest(msg)
     return tuple(sorted(chosen))
 
 
-def _check_strings(name: str, model: str, expected: int, data: Buffer) -> None:
-    """Walk the length prefixes of a BYTES tensor; each element must be UTF-8.
-
-    A TorchScript text is a C++ string that torch refuses to make from anything else, so an element
-    that is not UTF-8 would fail in the worker, where nobody knows whose it was.
-    """
-    if min(expected, len(data) // 4) > MAX_STRINGS:
+def _check_strings(name: str, model: str, expected: int, data: Bytes, *, text: bool) -> None:
+    """Walk the length prefixes of a BYTES tensor, and see whether its elements are UTF-8."""
+    if min(expected, len(data) // LENGTH.size) > MAX_STRINGS:
         msg = (
             f"input '{name}' for model '{model}' has {expected} string elements, at most "
             f"{MAX_STRINGS} are allowed in a request"
         )
         raise InvalidRequest(msg)
-    at, count, end = 0, 0, len(data)
-    while at < end and count <= expected:
-        start = at + 4
-        at = start + int.from_bytes(data[at:start], "little")
-        if start > end or at > end:
+    if text and bytes(data).isascii():
+        text = False  # every element is; one of 128 bytes or more hides that behind its length
+    count = singles = at = 0
+    # One more than expected, to see that there are too many.
+    for starts, at in blocks(data, expected + 1):
+        count += len(starts)
+        if at > len(data):
             msg = (
-                f"incomplete string element {count} of inference input '{name}' for model "
-                f"'{model}': it ends {max(start, at) - end} bytes behind the data"
+                f"incomplete string element {count - 1} of inference input '{name}' for model "
+                f"'{model}': it ends {at - len(data)} bytes behind the data"
             )
             raise InvalidRequest(msg)
-        try:
-            str(data[start:at], "utf-8")
-        except UnicodeDecodeError:
-            msg = f"string element {count} of input '{name}' for model '{model}' is not UTF-8"
-            raise InvalidRequest(msg) from None
-        count += 1
+        singles += len(starts) if isinstance(starts, list) else FEW  # as long as a run takes
+        if singles > MAX_SINGLES:
+            msg = (
+                f"input '{name}' for model '{model}' has more than {MAX_SINGLES} string elements "
+                "of different lengths; send them in several requests"
+            )
+            raise InvalidRequest(msg)
+        if text and (wrong := _not_text(data, starts, at)) is not None:
+            wrong += count - len(starts)
+            msg = f"string element {wrong} of input '{name}' for model '{model}' is not UTF-8"
+            raise InvalidRequest(msg)
     if count > expected:
         msg = (
             f"unexpected number of string elements {count} for inference input '{name}' for "
@@ -237,6 +282,19 @@ def _check_strings(name: str, model: str, expected: int, data: Buffer) -> None:
             f"'{model}', got {count}"
         )
         raise InvalidRequest(msg)
+
+
+def _not_text(data: Bytes, starts: range | list[int], end: int) -> int | None:
+    if len(starts) > FEW:
+        return first_not_text(data, starts, end)
+    for i, start in enumerate(starts):
+        (length,) = LENGTH.unpack_from(data, start)
+        at = start + LENGTH.size
+        try:
+            str(data[at : at + length], "utf-8")
+        except UnicodeDecodeError:
+            return i
+    return None
 
 
 def _listed(names: Iterable[str]) -> str:

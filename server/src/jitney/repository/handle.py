@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jitney.errors import BatchTooLarge, ModelLoadFailed, ModelNotReady
 from jitney.execution.slots import ALIGNMENT
 from jitney.repository.check import Checked, check_header
-from jitney.scheduling.batch import PRIORITIES, BatchKey
+from jitney.repository.limits import class_of
+from jitney.repository.manifest import ModelManifest
+from jitney.scheduling.batch import BatchKey
+from jitney.sequence import Strategy, with_controls
+from jitney.sequencing import fill
 from jitney.splitting import MAX_PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from jitney.datatypes import DataType
     from jitney.load_report import LoadReport
     from jitney.repository.limits import ModelLimits
     from jitney.signature import Signature
@@ -31,27 +36,35 @@ and costs microseconds."""
 class VersionState(enum.StrEnum):
     """The life of a version; ``reason`` says why it is where it is."""
 
+    UNKNOWN = "UNKNOWN"
+    """Found, and never asked for."""
     LOADING = "LOADING"
     READY = "READY"
+    UNLOADING = "UNLOADING"
+    """It takes no requests any more; those that it took are being answered."""
     UNAVAILABLE = "UNAVAILABLE"
 
 
 class Plan(NamedTuple):
     """Everything about a request that follows from its header.
 
-    ``priority`` is the scheduler's class, 0 the highest.
+    ``priority`` is the scheduler's class, 0 the highest; ``default_timeout`` is how long, in
+    seconds, a request of it may wait for its batch to start, infinite for no limit.
     """
 
     key: BatchKey
     checked: Checked
     priority: int
+    default_timeout: float
 
 
 class ModelVersion:
     """One version of one model.
 
-    It is READY while at least one device has it loaded. ``signature`` is known from the files,
-    before any load; ``reports`` has, for each device that has it, what its load found out.
+    It is READY while at least one device has it loaded. ``signature`` is what its clients see, and
+    known from the files, before any load; ``model_signature`` is what the model sees, which is told
+    of sequences by inputs of their own. ``reports`` has, for each device that has it, what its load
+    found out. ``in_flight`` counts its requests from acceptance to their end.
     """
 
     def __init__(
@@ -61,13 +74,24 @@ class ModelVersion:
         limits: ModelLimits,
         digest: str,
         devices: Iterable[str] = ("cpu",),
+        manifest: ModelManifest | None = None,
     ) -> None:
         """Begin as loading.
 
         :param devices: those that are going to have it.
+        :param manifest: what its operator said of it.
         """
         self.ref = ref
+        self.manifest = manifest or ModelManifest()
         self.signature = signature
+        self.sequence = self.manifest.sequence
+        self.model_signature = with_controls(signature, self.sequence)
+        builtin = self.manifest.builtin
+        self.decoupled = builtin is not None and builtin.handler == "repeat"
+        # Torch makes a text only of what is UTF-8; a built-in model hands any bytes on.
+        self.takes_text = builtin is None
+        self.in_flight = 0
+        self._on_idle: Callable[[], None] | None = None
         self.limits = limits
         self.digest = digest
         self.state = VersionState.LOADING
@@ -75,7 +99,7 @@ class ModelVersion:
         self.reports: dict[str, LoadReport] = {}
         self._expected = set(devices)
         self._plans: dict[RequestHeader, Plan] = {}
-        self._keys: dict[tuple[tuple[int, ...], ...], BatchKey] = {}
+        self._keys: dict[tuple[tuple[int, ...] | None, ...], BatchKey] = {}
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
@@ -96,7 +120,7 @@ class ModelVersion:
         Not where batches have one row: such a model may mix its rows, and then a request of several
         rows would get another answer than it asks for.
         """
-        return self.limits.split and self.max_batch_size > 1
+        return self.limits.split and self.max_batch_size > 1 and self.sequence is None
 
     @property
     def max_request_rows(self) -> int:
@@ -106,11 +130,32 @@ class ModelVersion:
             return max(most, min(most * MAX_PARTS, self.limits.max_queue_rows))
         return most
 
+    def entered(self) -> None:
+        """Count a request that was accepted."""
+        self.in_flight += 1
+
+    def left(self) -> None:
+        """Count the end of a request that was accepted."""
+        self.in_flight -= 1
+        if not self.in_flight and self._on_idle is not None:
+            self._on_idle()
+
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Call back once none of its requests is in flight any more, at once if none is now."""
+        self._on_idle = callback
+        if not self.in_flight:
+            callback()
+
+    def retire(self) -> None:
+        """Take no requests from now on, for good."""
+        self.state, self.reason = VersionState.UNLOADING, "unloading"
+
     def loaded(self, device: str, report: LoadReport) -> None:
         """Note that a device has it."""
         self.reports[device] = report
         self._expected.add(device)
-        self.state, self.reason = VersionState.READY, ""
+        if self.state is not VersionState.UNLOADING:  # what waits for it may need a new worker
+            self.state, self.reason = VersionState.READY, ""
         self._plans.clear()
         self._keys.clear()
 
@@ -141,7 +186,9 @@ class ModelVersion:
         plan = self._plans.get(header)
         if plan is None:
             checked = check_header(header, self.signature, self.max_request_rows)
-            plan = Plan(self._key(checked.dims), checked, self._class_of(header))
+            priority = class_of(header.priority, self.limits)
+            timeout = self.limits.default_timeouts[priority]
+            plan = Plan(self._key(checked.dims), checked, priority, timeout)
             # A row that does not fit into a slot makes it 0.
             most = plan.key.max_rows * (MAX_PARTS if self.splits else 1)
             if checked.rows > most:
@@ -160,7 +207,7 @@ class ModelVersion:
         """
         if self.state is VersionState.READY:
             return
-        name, version = self.ref
+        name, version, _ = self.ref
         msg = (
             f"Request for unknown model: '{name}' version {version} is not at ready state: "
             f"{self.reason}"
@@ -175,16 +222,13 @@ class ModelVersion:
         if nbytes > plan.key.max_bytes and (plan.checked.rows == 1 or not self.splits):
             raise self._too_large(nbytes, plan.key)
 
-    def _class_of(self, header: RequestHeader) -> int:
-        return min(header.priority or self.limits.default_priority, PRIORITIES) - 1
-
     def _too_large(self, nbytes: int, key: BatchKey) -> BatchTooLarge:
         return BatchTooLarge(
             f"the inputs of this request to '{self.ref.name}' have {nbytes} bytes, and one batch "
             f"may have {max(key.max_bytes, 0)} (the server's --slot-bytes)"
         )
 
-    def _key(self, dims: tuple[tuple[int, ...], ...]) -> BatchKey:
+    def _key(self, dims: tuple[tuple[int, ...] | None, ...]) -> BatchKey:
         key = self._keys.get(dims)
         if key is None:
             key = self._make_key(dims)
@@ -193,12 +237,17 @@ class ModelVersion:
             self._keys[dims] = key
         return key
 
-    def _make_key(self, dims: tuple[tuple[int, ...], ...]) -> BatchKey:
-        specs = self.signature.inputs
-        inputs = tuple((spec.datatype, row) for spec, row in zip(specs, dims, strict=True))
+    def _make_key(self, dims: tuple[tuple[int, ...] | None, ...]) -> BatchKey:
+        specs = self.model_signature.inputs
+        rows = (*dims, *(spec.dims for spec in specs[len(dims) :]))  # controls are as they are
+        inputs = tuple(
+            None if row is None else (spec.datatype, row)
+            for spec, row in zip(specs, rows, strict=True)
+        )
+        present = [spec for spec in inputs if spec is not None]
         # Every input starts at an aligned offset, so each may lose up to one alignment.
-        room = self.limits.slot_bytes - ALIGNMENT * len(inputs)
-        row_bytes = sum(math.prod(row) * datatype.item_size for datatype, row in inputs)
+        room = self.limits.slot_bytes - ALIGNMENT * len(present)
+        row_bytes = sum(math.prod(row) * datatype.item_size for datatype, row in present)
         max_rows = self.max_batch_size or 1
         if row_bytes:
             max_rows = min(max_rows, room // row_bytes)
@@ -212,5 +261,14 @@ class ModelVersion:
             max_queue_rows=self.limits.max_queue_rows,
             batched=self.signature.batched,
             mode=self.limits.mode,
-            varies=any(-1 in spec.dims for spec in specs),
+            varies=any(-1 in spec.dims or spec.optional for spec in specs),
+            class_queue_rows=self.limits.class_queue_rows,
+            delays_late=self.limits.delays_late,
+            stateful=self.sequence is not None,
+            fill=self._fill(present),
         )
+
+    def _fill(self, inputs: Sequence[tuple[DataType, tuple[int, ...]]]) -> tuple[bytes, ...]:
+        if self.sequence is None or self.sequence.strategy is not Strategy.DIRECT:
+            return ()
+        return fill(self.sequence, inputs)

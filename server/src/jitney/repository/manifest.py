@@ -1,46 +1,45 @@
-"""``model.toml``: what the operator says about a model; every key may be left out."""
+"""What the operator says about a model, in ``model.toml`` or ``config.pbtxt``; all is optional."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from jitney.errors import ConfigError
-from jitney.repository.containment import open_regular
-from jitney.repository.toml_table import TomlTable
-from jitney.signature import BATCH, Signature, TensorSpec, read_tensors
+from jitney.signature import BATCH, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from jitney.builtin import BuiltinSpec
     from jitney.sequence import SequenceConfig
 
 __all__ = [
     "FILE_NAME",
+    "MODEL_FILE",
+    "TRITON_FILE_NAME",
     "BatchingManifest",
     "LevelManifest",
     "ModelManifest",
     "RuntimeManifest",
     "VersionPolicy",
     "WarmupManifest",
-    "parse_manifest",
-    "read_manifest",
     "resolve_signature",
 ]
 
 FILE_NAME: Final = "model.toml"
-MAX_BYTES: Final = 16 << 20
-"""A longer file is refused: the labels of the largest vocabularies take a few MiB."""
+TRITON_FILE_NAME: Final = "config.pbtxt"
+MODEL_FILE: Final = "model.pt"
 
+MAX_BATCH_SIZE: Final = 1 << 16
+MAX_DELAY_MS: Final = 60_000
+MAX_COUNT: Final = 1000
+MAX_LEVELS: Final = 1000
+MAX_QUEUE_SIZE: Final = 1 << 24
 MAX_VERSION: Final = (1 << 63) - 1
-OPTIMISE: Final = ("auto", "optimised", "frozen", "off")
-MODES: Final = ("latency", "efficiency")
 LONGEST_MS: Final = 3_600_000
+"""The bounds of what an operator may write, in either file."""
 
 OnTimeout: TypeAlias = Literal["reject", "delay"]
 Optimise: TypeAlias = Literal["auto", "optimised", "frozen", "off"]
@@ -93,7 +92,7 @@ class RuntimeManifest:
     optimise: Optimise = "auto"
     inference_mode: bool = True
     cudnn: bool = True
-    file: str = "model.pt"
+    file: str = MODEL_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ class VersionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ModelManifest:
-    """A model's ``model.toml``; the default is what a missing file means.
+    """What the operator said about a model; the default is what saying nothing means.
 
     ``inputs`` and ``outputs`` are None where the file does not describe them. ``builtin`` is None
     for a model with a file, ``sequence`` for one without sequences. ``max_batch_size`` of 0 says
@@ -143,126 +142,55 @@ class ModelManifest:
     warmup: tuple[WarmupManifest, ...] = ()
     config: bytes = b""
 
-
-def read_manifest(path: Path) -> ModelManifest:
-    """Read a ``model.toml``; ``path`` must have been resolved, a symbolic link is refused.
-
-    :raises ConfigError: naming the key that is wrong, with its path.
-    :raises ModelError: when the file cannot be read.
-    """
-    with os.fdopen(open_regular(path), "rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        msg = f"{FILE_NAME}: larger than {MAX_BYTES >> 20} MiB"
-        raise ConfigError(msg)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        msg = f"{FILE_NAME}: not UTF-8 text (at byte {error.start})"
-        raise ConfigError(msg) from None
-    return parse_manifest(text)
-
-
-def parse_manifest(text: str) -> ModelManifest:
-    """Read the text of a ``model.toml``.
-
-    :raises ConfigError: naming the key that is wrong, with its path.
-    """
-    try:
-        table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # tomllib recurses into nested brackets
-        msg = f"{FILE_NAME}: not TOML: {str(error) or 'too deeply nested'}"
-        raise ConfigError(msg) from None
-    reader = TomlTable(FILE_NAME, table)
-    manifest = ModelManifest(
-        description=reader.text("description"),
-        max_batch_size=reader.whole("max_batch_size", 1, 1 << 16),
-        batching=_read_batching(reader.table("batching")),
-        runtime=_read_runtime(reader.table("runtime")),
-        versions=_read_versions(reader.table("versions")),
-        inputs=_read_side(reader.take("input"), "input"),
-        outputs=_read_side(reader.take("output"), "output"),
-    )
-    reader.finish()
-    return manifest
-
-
-def _read_batching(reader: TomlTable) -> BatchingManifest:
-    batching = BatchingManifest(
-        enabled=reader.flag("enabled") is not False,
-        required=reader.flag("required") is True,
-        max_queue_delay_ms=reader.number("max_queue_delay_ms", 0, 60_000),
-        max_queue_size=reader.whole("max_queue_size", 1, 1 << 24),
-        default_slo_ms=reader.number("default_slo_ms", 0, LONGEST_MS),
-        default_timeout_ms=reader.number("default_timeout_ms", 0, LONGEST_MS),
-        default_priority=reader.whole("default_priority", 1, 3),
-        mode=cast("Mode | None", reader.choice("mode", MODES)),
-        split_large_requests=reader.flag("split_large_requests"),
-    )
-    reader.finish()
-    if batching.required and not batching.enabled:
-        msg = f"{FILE_NAME}: batching: required = true contradicts enabled = false"
-        raise ConfigError(msg)
-    return batching
-
-
-def _read_runtime(reader: TomlTable) -> RuntimeManifest:
-    optimise = reader.choice("optimise", OPTIMISE) or "auto"
-    reader.finish()
-    return RuntimeManifest(cast("Optimise", optimise))
-
-
-def _read_versions(reader: TomlTable) -> VersionPolicy:
-    policy = reader.take("policy")
-    count = reader.whole("count", 1, 1000)
-    reader.finish()
-    if count is not None and policy not in (None, "latest"):
-        key, expected = "count", 'no count unless policy is "latest"'
-        raise reader.wrong(key, expected, count)
-    if policy is None or policy == "latest":
-        return VersionPolicy(count=count or 1)
-    if policy == "all":
-        return VersionPolicy("all")
-    numbers = policy if isinstance(policy, list) else []
-    if not numbers or not all(type(n) is int and 0 <= n <= MAX_VERSION for n in numbers):
-        key, expected = "policy", '"latest", "all" or a list of version numbers such as [1, 3]'
-        raise reader.wrong(key, expected, policy)
-    return VersionPolicy("specific", numbers=tuple(sorted(set(numbers))))
-
-
-def _read_side(value: object, side: str) -> tuple[TensorSpec, ...] | None:
-    return None if value is None else read_tensors(value, f"{FILE_NAME}: {side}")
+    @property
+    def source(self) -> str:
+        """The file to name in texts about it."""
+        return TRITON_FILE_NAME if self.config else FILE_NAME
 
 
 def resolve_signature(manifest: ModelManifest, packed: Signature | None) -> Signature | None:
-    """Return the one signature of a model, None where nobody gave any.
+    """Return the one signature of a model as clients see it, None where nobody gave any.
 
     What both describe must agree; the packed one then decides the order (its author knew the
-    arguments of ``forward``), and bounds, labels and names of dimensions in ``model.toml`` win.
+    arguments of ``forward``), and bounds, labels and names of dimensions in the manifest win.
+    Inputs of the packed one that are controls of sequences are not what clients send.
 
     :param packed: the signature inside the model file, written by ``jitney pack``.
     :raises ConfigError: when they differ, or one side has inputs and nobody has outputs.
     """
     inputs, outputs = manifest.inputs, manifest.outputs
     if packed is not None:
-        inputs = _agree("input", packed.inputs, inputs)
-        outputs = _agree("output", packed.outputs, outputs)
+        controls = {c.name for c in manifest.sequence.controls} if manifest.sequence else set()
+        sent = tuple(spec for spec in packed.inputs if spec.name not in controls)
+        inputs = _agree(manifest.source, "input", sent, inputs)
+        outputs = _agree(manifest.source, "output", packed.outputs, outputs)
     if inputs is None and outputs is None:
         return None
     if inputs is None or outputs is None:
         side = "input" if inputs is None else "output"
-        msg = f"{FILE_NAME}: {side}: missing; write a [[{side}]] table for each {side} as well"
+        table = f"{side} {{}}" if manifest.config else f"[[{side}]] table"
+        msg = f"{manifest.source}: {side}: missing; write a {table} for each {side} as well"
         raise ConfigError(msg)
     description = manifest.description or (packed.description if packed else "")
     try:
-        return Signature(inputs, outputs, description)
+        signature = Signature(inputs, outputs, description)
     except ConfigError as error:
-        msg = f"{FILE_NAME}: {error}"
+        msg = f"{manifest.source}: {error}"
         raise ConfigError(msg) from None
+    if signature.batched and manifest.max_batch_size == 0:
+        msg = (
+            f"{manifest.source}: max_batch_size: 0 says that there is no batch dimension, but "
+            'shapes begin with "N"; leave one of them out'
+        )
+        raise ConfigError(msg)
+    return signature
 
 
 def _agree(
-    side: str, packed: tuple[TensorSpec, ...], given: tuple[TensorSpec, ...] | None
+    source: str,
+    side: str,
+    packed: tuple[TensorSpec, ...],
+    given: tuple[TensorSpec, ...] | None,
 ) -> tuple[TensorSpec, ...]:
     if given is None:
         return packed
@@ -270,35 +198,37 @@ def _agree(
     names, packed_names = sorted(spec.name for spec in given), sorted(spec.name for spec in packed)
     if names != packed_names:
         msg = (
-            f"{FILE_NAME}: {side}: describes {', '.join(names) or 'nothing'}, but the model file "
+            f"{source}: {side}: describes {', '.join(names) or 'nothing'}, but the model file "
             f"was packed with {', '.join(packed_names)}; correct it or leave the tables out"
         )
         raise ConfigError(msg)
-    return tuple(_merge(side, spec, by_name[spec.name]) for spec in packed)
+    return tuple(_merge(f"{source}: {side}", spec, by_name[spec.name]) for spec in packed)
 
 
-def _merge(side: str, packed: TensorSpec, given: TensorSpec) -> TensorSpec:
-    where = f"{FILE_NAME}: {side} {packed.name!r}"
+def _merge(where: str, packed: TensorSpec, given: TensorSpec) -> TensorSpec:
+    where = f"{where} {packed.name!r}"
     if given.datatype is not packed.datatype:
         msg = (
             f"{where}: datatype {given.datatype.value}, but the model file was packed with "
             f"{packed.datatype.value}"
         )
         raise ConfigError(msg)
-    sizes = map(_merge_size, packed.shape, given.shape)
+    # A reshaped tensor is packed as the model has it, and given as clients do.
+    reshaped = given.reshape is not None and packed.reshape is None
+    own = (*given.shape[: int(given.batched)], *(given.reshape or ())) if reshaped else given.shape
+    sizes = map(_merge_size, packed.shape, own)
     shape = tuple(size for size in sizes if size is not None)
-    if not len(given.shape) == len(packed.shape) == len(shape):
-        msg = (
-            f"{where}: shape {list(given.shape)}, but the model file was packed with "
-            f"{list(packed.shape)}"
-        )
+    if not len(own) == len(packed.shape) == len(shape):
+        msg = f"{where}: shape {list(own)}, but the model file was packed with {list(packed.shape)}"
         raise ConfigError(msg)
     return dataclasses.replace(
         packed,
-        shape=shape,
+        shape=given.shape if reshaped else shape,
+        optional=packed.optional or given.optional,
         low=packed.low if given.low is None else given.low,
         high=packed.high if given.high is None else given.high,
         labels=given.labels or packed.labels,
+        reshape=given.reshape if reshaped else packed.reshape,
     )
 
 

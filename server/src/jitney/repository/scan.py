@@ -1,11 +1,13 @@
 """What is in the model repositories: ``<root>/<model>/[model.toml]`` and ``<version>/model.pt``.
 
-Scanning opens no file but ``model.toml``, and nothing outside the roots. What is wrong with one
-model is said in its entry and never keeps the others from being found.
+Where a model has no ``model.toml``, its ``config.pbtxt`` is read instead. Scanning opens no file
+but these and the lists of labels that they name, and nothing outside the roots. What is wrong with
+one model is said in its entry and never keeps the others from being found.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from dataclasses import dataclass
@@ -17,10 +19,15 @@ from jitney.repository.containment import real_path, safe_model_name
 from jitney.repository.manifest import (
     FILE_NAME,
     MAX_VERSION,
+    MODEL_FILE,
+    TRITON_FILE_NAME,
     ModelManifest,
     VersionPolicy,
-    read_manifest,
 )
+from jitney.repository.manifest_reader import read_manifest
+from jitney.repository.side_files import reader_of
+from jitney.repository.triton.mapping import manifest_of
+from jitney.repository.triton.text import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,9 +40,8 @@ __all__ = [
     "scan",
     "scan_model",
     "select_versions",
+    "with_manifest",
 ]
-
-MODEL_FILE: Final = "model.pt"
 
 # One way to write each number, so that no two folders are the same version.
 _VERSION: Final = re.compile(r"(0|[1-9][0-9]{0,18})\Z", re.ASCII)
@@ -43,7 +49,10 @@ _VERSION: Final = re.compile(r"(0|[1-9][0-9]{0,18})\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class FoundVersion:
-    """A version folder; ``path`` is its resolved model file, None where ``error`` is set."""
+    """A version folder; ``path`` is its resolved model file.
+
+    It is None where ``error`` is set, and for a built-in model, which has no file.
+    """
 
     version: int
     path: Path | None
@@ -56,6 +65,8 @@ class FoundModel:
 
     ``name`` passes ``safe_model_name`` unless ``error`` says that it does not; it is then escaped
     to printable ASCII. ``manifest`` is None exactly where ``error`` is set. ``versions`` ascend.
+    ``folder`` is where it really is, and ``root`` what links in it must not lead out of; both are
+    unset where the folder could not be read.
     Error texts hold no path, so they may be shown to callers.
     """
 
@@ -64,6 +75,8 @@ class FoundModel:
     versions: tuple[FoundVersion, ...] = ()
     error: str | None = None
     warnings: tuple[str, ...] = ()
+    folder: Path | None = None
+    root: str = ""
 
 
 def scan(roots: Iterable[Path]) -> list[FoundModel]:
@@ -128,9 +141,30 @@ def select_versions(
     if policy.policy == "latest":
         return found.versions[-policy.count :]
     by_number = {version.version: version for version in found.versions}
-    missing = f"listed under versions in {FILE_NAME}, but there is no such folder"
+    source = found.manifest.source if found.manifest else FILE_NAME
+    missing = f"listed under versions in {source}, but there is no such folder"
     return tuple(
         by_number.get(number) or FoundVersion(number, None, missing) for number in policy.numbers
+    )
+
+
+def with_manifest(
+    found: FoundModel, manifest: ModelManifest, warnings: Sequence[str]
+) -> FoundModel:
+    """Return a model as if its folder held another configuration, which may name another file.
+
+    :param warnings: what is to be said of that configuration.
+    :raises ModelError: when its folder cannot be listed any more.
+    """
+    versions: Sequence[FoundVersion] = found.versions
+    if found.folder is not None:
+        try:
+            versions, _ = _read_versions(found.folder, found.root, manifest)
+        except OSError as error:
+            msg = f"its folder cannot be listed ({error.strerror})"
+            raise ModelError(msg) from None
+    return dataclasses.replace(
+        found, manifest=manifest, versions=tuple(versions), warnings=tuple(warnings)
     )
 
 
@@ -182,46 +216,60 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 def _read_model(root: str, name: str) -> FoundModel:
     try:
         folder = Path(real_path(Path(root, name), root))
-        manifest = _read_manifest(folder, root)
-        versions, warnings = _read_versions(folder, root)
+        manifest, warnings = _read_manifest(folder, name, root)
+        versions, oddities = _read_versions(folder, root, manifest)
     except JitneyError as error:
         return FoundModel(name, error=str(error))
     except OSError as error:
         return FoundModel(name, error=f"its folder cannot be listed ({error.strerror})")
-    return FoundModel(name, manifest, versions, warnings=warnings)
+    said = (*warnings, *oddities)
+    return FoundModel(name, manifest, versions, warnings=said, folder=folder, root=root)
 
 
-def _read_manifest(folder: Path, root: str) -> ModelManifest:
-    path = folder / FILE_NAME
-    if not os.path.lexists(path):
-        return ModelManifest()
-    return read_manifest(Path(real_path(path, root)))
+def _read_manifest(folder: Path, name: str, root: str) -> tuple[ModelManifest, list[str]]:
+    read_file = reader_of(folder, root)
+    path, triton_path = folder / FILE_NAME, folder / TRITON_FILE_NAME
+    if os.path.lexists(path):
+        ignored = f"{TRITON_FILE_NAME} is ignored: {FILE_NAME}, which is beside it, says it all"
+        warnings = [ignored] if os.path.lexists(triton_path) else []
+        return read_manifest(Path(real_path(path, root)), read_file), warnings
+    if os.path.lexists(triton_path):
+        config = read_config(Path(real_path(triton_path, root)))
+        return manifest_of(config, name, read_file=read_file)
+    return ModelManifest(), []
 
 
-def _read_versions(folder: Path, root: str) -> tuple[tuple[FoundVersion, ...], tuple[str, ...]]:
+def _read_versions(
+    folder: Path, root: str, manifest: ModelManifest
+) -> tuple[tuple[FoundVersion, ...], tuple[str, ...]]:
     versions, warnings = [], []
     for entry in _list(os.fspath(folder)):
         if _VERSION.match(entry.name) and int(entry.name) <= MAX_VERSION:
-            versions.append(_read_version(folder / entry.name, root))
+            versions.append(_read_version(folder / entry.name, root, manifest))
         elif entry.name.strip("+- ").isdigit():
             warnings.append(
                 f"{entry.name!a} is ignored: a version is a whole number, without sign, "
                 "blanks or zeros in front"
             )
     versions.sort(key=lambda version: version.version)
+    if not versions and manifest.builtin is not None:
+        versions.append(FoundVersion(1, None))
     if not versions:
-        warnings.append(f"no version in it: expected a folder such as 1 with {MODEL_FILE}")
+        file = manifest.runtime.file
+        warnings.append(f"no version in it: expected a folder such as 1 with {file}")
     return tuple(versions), tuple(warnings)
 
 
-def _read_version(folder: Path, root: str) -> FoundVersion:
-    number = int(folder.name)
+def _read_version(folder: Path, root: str, manifest: ModelManifest) -> FoundVersion:
+    number, file = int(folder.name), manifest.runtime.file
+    if manifest.builtin is not None:
+        return FoundVersion(number, None)
     try:
         # The folder first: through one that leads elsewhere, not even the file's kind is asked.
         real_folder = Path(real_path(folder, root))
-        path = Path(real_path(real_folder / MODEL_FILE, root))
+        path = Path(real_path(real_folder / file, root))
     except ModelError as error:
         return FoundVersion(number, None, str(error))
     if not path.is_file():
-        return FoundVersion(number, None, f"{MODEL_FILE}: not a regular file")
+        return FoundVersion(number, None, f"{file}: not a regular file")
     return FoundVersion(number, path)

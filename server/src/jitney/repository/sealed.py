@@ -12,9 +12,10 @@ from jitney.errors import ModelError
 from jitney.repository.containment import open_regular
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["SealedFile", "seal"]
+__all__ = ["SealedFile", "seal", "seal_bytes"]
 
 CHUNK: Final = 1 << 20
 """Bytes copied at a time: large enough that calls cost nothing, small enough to stay in cache."""
@@ -60,6 +61,19 @@ class SealedFile:
         """Close it."""
         self.close()
 
+    def again(self) -> SealedFile:
+        """Return it once more, with an offset and a life of its own; nothing is copied.
+
+        :raises ModelError: when there are no descriptors left.
+        """
+        try:
+            # Not dup(), whose copies share one offset.
+            fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            msg = f"its file cannot be opened again ({error.strerror})"
+            raise ModelError(msg) from None
+        return SealedFile(fd, self.size, self.sha256)
+
     def close(self) -> None:
         """Give up this process's descriptor; ``fd`` is -1 afterwards."""
         if self.fd >= 0:
@@ -79,9 +93,30 @@ def seal(path: Path | str) -> SealedFile:
     """
     source = open_regular(path)
     try:
+        return _sealed(Path(path).name, lambda target: _copy(source, target))
+    finally:
+        os.close(source)
+
+
+def seal_bytes(name: str, data: bytes) -> SealedFile:
+    """Put bytes that came over the network into a sealed file in memory.
+
+    :param name: for the text of the error.
+    :raises ModelError: when memory does not suffice.
+    """
+
+    def fill(target: int) -> tuple[int, str]:
+        _write(target, memoryview(data))
+        return len(data), hashlib.sha256(data).hexdigest()
+
+    return _sealed(name, fill)
+
+
+def _sealed(name: str, fill: Callable[[int], tuple[int, str]]) -> SealedFile:
+    try:
         target = os.memfd_create("jitney-model", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            size, digest = _copy(source, target)
+            size, digest = fill(target)
             os.lseek(target, 0, os.SEEK_SET)
             fcntl.fcntl(target, fcntl.F_ADD_SEALS, SEALS)
         except BaseException:
@@ -89,10 +124,8 @@ def seal(path: Path | str) -> SealedFile:
             raise
     except OSError as error:
         # ENOMEM and ENOSPC are the likely ones: the copy lives in memory.
-        msg = f"{Path(path).name}: cannot be held in memory ({error.strerror})"
+        msg = f"{name}: cannot be held in memory ({error.strerror})"
         raise ModelError(msg) from None
-    finally:
-        os.close(source)
     return SealedFile(target, size, digest)
 
 
@@ -105,8 +138,12 @@ def _copy(source: int, target: int) -> tuple[int, str]:
     while count := os.readv(source, [buffer]):
         chunk = buffer[:count]
         digest.update(chunk)
-        written = 0
-        while written < count:
-            written += os.write(target, chunk[written:])
+        _write(target, chunk)
         size += count
     return size, digest.hexdigest()
+
+
+def _write(target: int, data: memoryview) -> None:
+    written = 0
+    while written < len(data):
+        written += os.write(target, data[written:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from jitney.errors import ConfigError
 
@@ -41,6 +41,13 @@ class TomlTable:
             f"{self._file_name}: {self._path}{key}: expected {expected}, got {shown}"
         )
 
+    def refuse(self, key: str, expected: str, value: object) -> NoReturn:
+        """Refuse a key whose value is not what is ``expected``.
+
+        :raises ConfigError: always.
+        """
+        raise self.wrong(key, expected, value)
+
     def take(self, key: str) -> Any:  # noqa: ANN401  # TOML's values are what they are
         """Take a value as it is, None where it is absent."""
         self._known.append(key)
@@ -54,6 +61,29 @@ class TomlTable:
         if not isinstance(value, dict):
             raise self.wrong(key, f"a table, [{key}]", value)
         return TomlTable(self._file_name, value, f"{self._path}{key}.")
+
+    def optional_table(self, key: str) -> TomlTable | None:
+        """Take a table that means something by being there, None where it is absent."""
+        if key in self._values:
+            return self.table(key)
+        self._known.append(key)
+        return None
+
+    def tables(self, key: str) -> list[TomlTable]:
+        """Take a list of tables; an absent one is empty."""
+        values = self.take(key)
+        if values is None:
+            return []
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            raise self.wrong(key, f"tables, [[{self._path}{key}]]", values)
+        return [
+            TomlTable(self._file_name, value, f"{self._path}{key}[{i}].")
+            for i, value in enumerate(values)
+        ]
+
+    def names(self) -> list[str]:
+        """Return the keys that nobody took yet, of a table in which any key may stand."""
+        return list(self._values)
 
     def text(self, key: str) -> str:
         """Take a text; an absent one is empty."""
@@ -86,6 +116,17 @@ class TomlTable:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise self.wrong(key, f"a whole number from {low} to {high}", value)
         return value
+
+    def wholes(self, key: str, low: int, high: int) -> tuple[int, ...]:
+        """Take a list of whole numbers within inclusive bounds; an absent one is empty."""
+        values = self.take(key)
+        if values is None:
+            return ()
+        if not isinstance(values, list) or not all(
+            type(value) is int and low <= value <= high for value in values
+        ):
+            raise self.wrong(key, f"a list of whole numbers from {low} to {high}", values)
+        return tuple(values)
 
     def number(self, key: str, low: float, high: float) -> float | None:
         """Take a finite number within inclusive bounds."""
