@@ -13,6 +13,7 @@ from mutations import mutations
 from jitney.datatypes import DataType
 from jitney.errors import InvalidRequest, NotSupported
 from jitney.transport import codec as codec_module
+from jitney.transport import heads
 from jitney.transport.codec import Codec
 from jitney.types import (
     BatchOutputs,
@@ -123,11 +124,16 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(codec._headers) <= codec_module.REMEMBERED
 
 
-def test_a_header_holds_no_more_than_the_beginning_of_a_text() -> None:
-    """A megabyte in a parameter does not stay in memory with what is planned under its header."""
-    request = decode(message(parameters={"note": pb.InferParameter(string_param="x" * 1_000_000)}))
+@pytest.mark.parametrize("typed", [False, True])
+def test_long_texts_are_kept_whole_and_not_remembered(*, typed: bool) -> None:
+    """A model that shows parameters shows all of them; a megabyte does not stay in memory."""
+    codec = Codec()
+    fields = {"parameters": {"note": pb.InferParameter(string_param="x" * 100_000)}}
+    request = decode(typed_request([1.0, 2.0], **fields) if typed else message(**fields), codec)
 
-    assert {"note": "x" * codec_module.MAX_TEXT} == request.header.parameters
+    assert {"note": "x" * 100_000} == request.header.parameters
+    assert not request.header.recurs
+    assert (0, 0) == (len(codec._headers), len(codec._typed))
 
 
 def test_typed_requests_share_their_header_too() -> None:
@@ -167,15 +173,45 @@ def test_parameters_that_are_equal_as_numbers_are_not_the_same() -> None:
 
 
 def test_typed_contents_of_several_inputs_keep_their_places() -> None:
-    """Contents stand under the input they came with, also beside one that has none."""
+    """Contents stand under the input they came with, also beside one that needs none."""
     inputs = [
-        {"name": "a", "datatype": "INT32", "shape": [1]},
+        {"name": "a", "datatype": "INT32", "shape": [0]},
         {"name": "b", "datatype": "INT32", "shape": [1], "contents": {"int_contents": [5]}},
     ]
 
     request = decode(message(inputs=inputs, raw_input_contents=[]))
 
     assert [b"", struct.pack("<i", 5)] == list(request.data)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "field", "values", "raw"),
+    [
+        ("BYTES", [30_000], "bytes_contents", [b"a"] * 30_000, texts(b"a") * 30_000),
+        ("FP32", [20_000], "fp32_contents", [0.5] * 20_000, struct.pack("<f", 0.5) * 20_000),
+        ("INT8", [70_000], "int_contents", [5] * 70_000, b"\5" * 70_000),
+    ],
+)
+def test_large_typed_contents_are_not_parsed(
+    datatype: str, shape: list[int], field: str, values: list[Any], raw: bytes
+) -> None:
+    """They are cut out of the head; what else is in it counts as always."""
+    x = {"name": "x", "datatype": datatype, "shape": shape, "contents": {field: values}}
+    empty = {"name": "y", "datatype": "FP32", "shape": [0]}
+    parameters = {"p": pb.InferParameter(int64_param=1)}
+    codec = Codec()
+
+    requests = [
+        decode(message(inputs=[empty, x], raw_input_contents=[], parameters=parameters), codec)
+        for _ in range(2)
+    ]
+
+    assert [b"", raw] == [bytes(data) for data in requests[0].data]
+    assert requests[0].header is requests[1].header
+    assert (["y", "x"], {"p": 1}) == (
+        [tensor.name for tensor in requests[0].header.inputs],
+        requests[0].header.parameters,
+    )
 
 
 def test_parameters_are_kept() -> None:
@@ -256,7 +292,7 @@ def test_a_timeout_in_unusual_bytes_counts_as_well() -> None:
 
 
 X = {"name": "x", "datatype": "FP32", "shape": [2, 1]}
-REGION = pb.InferParameter(string_param="region")
+ZERO = pb.InferParameter(int64_param=0)
 REFUSED: dict[str, tuple[Any, str]] = {
     "typed beside raw": (
         message(inputs=[X | {"contents": {"fp32_contents": [1.0]}}]),
@@ -265,6 +301,42 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "empty contents beside raw": (
         message(inputs=[X | {"contents": {}}]),
         "contents field must not be specified when using raw_input_contents for 'x' for model 'm'",
+    ),
+    "typed contents for one of two": (
+        message(inputs=[X, X | {"contents": {"fp32_contents": [1.0]}}], raw_input_contents=[]),
+        "unable to find data for input tensor 'x' for model 'm' in request.",
+    ),
+    "large contents beside raw": (
+        message(inputs=[X | {"contents": {"fp32_contents": [1.0] * 20_000}}]),
+        "contents field must not be specified when using raw_input_contents for 'x' for model 'm'",
+    ),
+    "a long head": (
+        message(model_version="1" * (1 << 20)),
+        "the request has more than 1048576 bytes beside its tensors",
+    ),
+    "a sequence that is true": (
+        message(parameters={"sequence_id": pb.InferParameter(bool_param=True)}),
+        "parameter 'sequence_id' must be an int64, a uint64 or a string of at most 128 characters",
+    ),
+    "a long name of a sequence": (
+        message(parameters={"sequence_id": pb.InferParameter(string_param="x" * 129)}),
+        "parameter 'sequence_id' must be an int64, a uint64 or a string of at most 128 characters",
+    ),
+    "a start that is a number": (
+        message(parameters={"sequence_start": pb.InferParameter(int64_param=1)}),
+        "parameter 'sequence_start' must be a bool",
+    ),
+    "an end without a value": (
+        message(parameters={"sequence_end": pb.InferParameter()}),
+        "parameter 'sequence_end' must be a bool",
+    ),
+    "no classes": (
+        message(outputs=[{"name": "y", "parameters": {"classification": ZERO}}]),
+        "requested output 'y': parameter 'classification' must be an int64 above 0",
+    ),
+    "empty contents beside raw for another": (
+        message(inputs=[X, X | {"name": "y", "contents": {}}]),
+        "contents field must not be specified when using raw_input_contents for 'y' for model 'm'",
     ),
     "too few tensors": (
         message(inputs=[X, X | {"name": "y"}]),
@@ -372,32 +444,35 @@ def test_a_request_that_breaks_a_rule_is_refused(request_: Any, text: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("request_", "text"),
+    "value",
     [
-        (
-            message(inputs=[X | {"parameters": {"shared_memory_region": REGION}}]),
-            "Client shared memory is disabled",
-        ),
-        (
-            message(outputs=[{"name": "y", "parameters": {"shared_memory_region": REGION}}]),
-            "Client shared memory is disabled",
-        ),
-        (
-            message(
-                outputs=[
-                    {
-                        "name": "y",
-                        "parameters": {"classification": pb.InferParameter(int64_param=1)},
-                    }
-                ]
-            ),
-            "the classification extension is not supported",
-        ),
+        pb.InferParameter(int64_param=7),
+        pb.InferParameter(uint64_param=(1 << 64) - 1),
+        pb.InferParameter(string_param="seven"),
     ],
 )
-def test_what_is_not_offered_is_said_so(request_: Any, text: str) -> None:
-    """Extensions that this server does not have are NotSupported."""
-    assert text == refusal(request_, NotSupported)
+def test_a_sequence_has_a_number_or_a_name(value: Any) -> None:
+    """All three kinds that clients send are kept as they are."""
+    start = pb.InferParameter(bool_param=True)
+    request = decode(message(parameters={"sequence_id": value, "sequence_start": start}))
+
+    kind = value.WhichOneof("parameter_choice")
+    assert {
+        "sequence_id": getattr(value, kind),
+        "sequence_start": True,
+    } == request.header.parameters
+
+
+def test_what_is_reserved_for_http_is_accepted() -> None:
+    """Its clients send it over both protocols."""
+    parameters = {
+        "binary_data_output": pb.InferParameter(bool_param=True),
+        "headers": pb.InferParameter(string_param="a: b"),
+    }
+
+    assert {"binary_data_output": True, "headers": "a: b"} == decode(
+        message(parameters=parameters)
+    ).header.parameters
 
 
 @pytest.mark.parametrize("head", [b"\x0a\x01\xff", b"\x2a\x02\x08\x01", b"\x05", b"\x00\x00"])
@@ -429,6 +504,34 @@ def test_20_000_mutations_are_decoded_or_refused() -> None:
             continue
         decoded += 1
     assert 100 < decoded < 19_900
+
+
+def test_20_000_mutations_of_typed_requests_are_read_as_protobuf_reads_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is cut out of the head, as large contents are, has the values that protobuf finds."""
+    x = {"name": "x", "datatype": "FP32", "shape": [2], "contents": {"fp32_contents": [1.0, 2.0]}}
+    many = [b"ab"] * 70 + [b"", b"c" * 200, b"de"]
+    y = {"name": "y", "datatype": "BYTES", "shape": [73], "contents": {"bytes_contents": many}}
+    z = {"name": "z", "datatype": "INT16", "shape": [2], "contents": {"int_contents": [-1, 300]}}
+    corpus = [
+        message(inputs=inputs, raw_input_contents=[]).SerializeToString()
+        for inputs in ([x], [y], [z], [x, y, z])
+    ]
+    equal = 0
+    for wounded in (*corpus, *mutations(corpus, 20_000)):
+        found: list[Any] = []
+        for longest in (1 << 20, 0):
+            monkeypatch.setattr(heads, "LONGEST_WHOLE", longest)
+            try:
+                request = Codec().decode(wounded, math.inf)
+            except (InvalidRequest, NotSupported):
+                continue
+            found.append((request.header.inputs, [bytes(data) for data in request.data]))
+        if len(found) > 1:
+            assert found[0] == found[1]
+            equal += 1
+    assert 2000 < equal
 
 
 # -- the bytes of a batch -----------------------------------------------------------------------
@@ -570,6 +673,48 @@ def test_reply_heads_are_remembered_by_what_they_say() -> None:
 
     assert [[2, 1], [2, 2], [2, 1]] == shapes
     assert 2 == len(codec._reply_heads)
+
+
+def classes(count: int) -> dict[str, Any]:
+    """Return the parameters of an output of which classes are wanted."""
+    return {"classification": pb.InferParameter(int64_param=count)}
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_classes_take_the_place_of_their_output(*, batched: bool) -> None:
+    """They are texts; other outputs of the request, and other requests, get their tensors."""
+    codec = Codec()
+    outputs = [
+        OutputTensor("y", DataType.UINT8, (2, 3), memoryview(b"\1\2\3\6\5\4"), None, ("a", "b")),
+        OutputTensor("z", DataType.UINT8, (2,), memoryview(b"zZ"), None),
+    ]
+    wanted = [{"name": "z"}, {"name": "y", "parameters": classes(2)}]
+    request = decode(message(outputs=wanted), codec)
+    rows = (1, 1) if batched else (1,)
+    requests = [decode(message(), codec), request][-len(rows) :]
+
+    got = replies(requests, rows, outputs, codec, batched=batched, wanted=(0, 1))[-1]
+
+    assert (0, 2) == request.header.classes
+    shape, found = ([1, 2], (b"6:0:a", b"5:1:b")) if batched else ([2], (b"6:3", b"5:4"))
+    assert ("7", "BYTES", shape) == (got.id, got.outputs[0].datatype, list(got.outputs[0].shape))
+    assert [texts(*found), b"Z" if batched else b"zZ"] == list(got.raw_output_contents)
+
+
+def test_what_cannot_be_classified_is_an_error_of_its_request() -> None:
+    """Others of the batch get their replies."""
+    codec = Codec()
+    request = decode(message(outputs=[{"name": "y", "parameters": classes(1)}]), codec)
+    output = OutputTensor("y", DataType.BOOL, (2, 1), memoryview(b"\0\1"), None)
+
+    error, fine = codec.reply(
+        place([request, decode(message(), codec)], (1, 1)),
+        BatchOutputs([output], 2, batched=True),
+        [TIMING] * 2,
+    )
+
+    assert "class result not available for output due to unsupported type 'BOOL'" == str(error)
+    assert isinstance(fine, bytes)
 
 
 def test_timings_are_sent_on_request() -> None:

@@ -12,13 +12,14 @@ from google.rpc import error_details_pb2, status_pb2
 
 from jitney import errors
 from jitney.execution.wire import WireError
-from jitney.transport.status import CODES, MAX_TEXT, abort, code_of
+from jitney.transport.status import CODES, COMPAT, MAX_TEXT, Statuses, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 Code = grpc.StatusCode
+OURS, TRITONS = Statuses(), Statuses(compat=True)
 
 
 class Aborted(Exception):  # gRPC's own name for it
@@ -50,11 +51,13 @@ class FakeContext:
         raise Aborted
 
 
-def aborted(error: errors.JitneyError) -> tuple[grpc.StatusCode, str, dict[str, str | bytes]]:
+def aborted(
+    error: Exception, statuses: Statuses = OURS
+) -> tuple[grpc.StatusCode, str, dict[str, str | bytes]]:
     """Return the code, the text and the metadata with which a call ends."""
     context = FakeContext()
     with pytest.raises(Aborted):
-        asyncio.run(abort(context, error))
+        asyncio.run(statuses.abort(context, error))
     assert context.ended is not None
     code, details, metadata = context.ended
     return code, details, dict(metadata)
@@ -98,7 +101,7 @@ def test_an_error_of_another_module_gets_the_code_of_its_base() -> None:
     others = {kind for kind in subclasses(errors.JitneyError) if kind not in CODES}
 
     assert WireError in others
-    assert Code.INTERNAL is code_of(WireError("x"))
+    assert Code.INTERNAL is OURS.code_of(WireError("x"))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,7 @@ def test_an_error_of_another_module_gets_the_code_of_its_base() -> None:
         (errors.OutOfDeviceMemory(), Code.RESOURCE_EXHAUSTED),
         (errors.OutputTooLarge(), Code.RESOURCE_EXHAUSTED),
         (errors.DeadlineExpired(), Code.DEADLINE_EXCEEDED),
+        (errors.QueueTimeout(), Code.DEADLINE_EXCEEDED),
         (errors.DeadlineTooShort(), Code.DEADLINE_EXCEEDED),
         (errors.InferenceFailed(), Code.INTERNAL),
         (errors.NotSupported(), Code.UNIMPLEMENTED),
@@ -126,7 +130,7 @@ def test_errors_have_the_codes_of_the_protocol(
     error: errors.JitneyError, code: grpc.StatusCode
 ) -> None:
     """The codes are those that clients of the protocol act on."""
-    assert code is code_of(error)
+    assert code is OURS.code_of(error)
 
 
 def test_every_status_says_its_reason() -> None:
@@ -198,3 +202,60 @@ def test_a_text_fits_into_what_clients_accept(character: str) -> None:
     assert MAX_TEXT - 12 < size <= MAX_TEXT + 3
     assert text.endswith("...")
     assert character * 10 == aborted(errors.InvalidRequest(character * 10))[1]
+
+
+# -- Triton's codes -------------------------------------------------------------------------------
+
+
+def test_compat_changes_what_the_protocol_page_lists() -> None:
+    """Each code of the second table differs from that of the first; all others stay."""
+    changed = {kind for kind in CODES if OURS.code_of(kind("x")) is not TRITONS.code_of(kind("x"))}
+
+    assert set(COMPAT) == changed
+
+
+@pytest.mark.parametrize(
+    ("error", "ours", "tritons"),
+    [
+        (errors.Overloaded("x"), Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE),
+        (errors.QueueTimeout("x"), Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE),
+        (errors.DeadlineExpired("x"), Code.DEADLINE_EXCEEDED, Code.DEADLINE_EXCEEDED),
+        (errors.ControlDisabled("x"), Code.FAILED_PRECONDITION, Code.UNAVAILABLE),
+        (errors.LoadRefused("x"), Code.FAILED_PRECONDITION, Code.INTERNAL),
+        (errors.BadOverride("x"), Code.INVALID_ARGUMENT, Code.INTERNAL),
+        (errors.UnknownToLoad("x"), Code.NOT_FOUND, Code.INTERNAL),
+        (errors.RegionNotOpened("x"), Code.NOT_FOUND, Code.INTERNAL),
+        (errors.RegionNotFound("x"), Code.NOT_FOUND, Code.NOT_FOUND),
+        (errors.ModelNotFound("x"), Code.NOT_FOUND, Code.NOT_FOUND),
+    ],
+)
+def test_compat_gives_tritons_codes(
+    error: errors.JitneyError, ours: grpc.StatusCode, tritons: grpc.StatusCode
+) -> None:
+    """The switch exchanges codes, and nothing else of an error."""
+    code, text, metadata = aborted(error, TRITONS)
+
+    assert (ours, tritons) == (OURS.code_of(error), code)
+    assert ("x", error.reason) == (text, metadata["jitney-reason"])
+
+
+# -- bugs -----------------------------------------------------------------------------------------
+
+
+def test_a_bug_ends_a_call_with_a_number(caplog: pytest.LogCaptureFixture) -> None:
+    """The caller gets INTERNAL and a number under which the log has the rest."""
+    code, text, _ = aborted(ValueError("a secret"))
+
+    number = text.split()[2].rstrip(";")
+    assert (Code.INTERNAL, f"internal error {number}; the server's log has the details") == (
+        code,
+        text,
+    )
+    assert number in caplog.text
+    assert "a secret" in caplog.text
+
+
+def test_a_text_of_an_error_is_for_callers() -> None:
+    """That of a bug says nothing of it."""
+    assert "no" == text_of(errors.InvalidRequest("no"))
+    assert "a secret" not in text_of(ValueError("a secret"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from jitney.repository.handle import VersionState
-from jitney.scheduling.batch import PRIORITIES
+from jitney.repository.triton.effective import effective_config
+from jitney.repository.triton.mapping import PLATFORM
 from jitney_client.protocol import inference as pb
 
 if TYPE_CHECKING:
@@ -14,27 +14,38 @@ if TYPE_CHECKING:
 
     from jitney.repository.handle import ModelVersion
     from jitney.repository.repository import IndexEntry
-    from jitney.signature import TensorSpec
     from jitney.telemetry.metrics import ModelFigures
 
 __all__ = [
-    "EXTENSIONS",
-    "PLATFORM",
     "config",
+    "extensions",
     "index",
     "metadata",
     "statistics",
 ]
 
-PLATFORM: Final = "pytorch_libtorch"
-EXTENSIONS: Final = ("model_configuration", "binary_tensor_data", "parameters", "statistics")
-"""Triton's names of what works beyond the base protocol."""
+
+def extensions(*, control: bool, shared_memory: bool) -> list[str]:
+    """Return Triton's names, in its order, of what works beyond the base protocol.
+
+    :param control: whether models are loaded and unloaded on request.
+    :param shared_memory: whether clients may have tensors in memory shared with the server.
+    """
+    return [
+        *("classification", "sequence"),
+        *(("model_repository", "model_repository(unload_dependents)") if control else ()),
+        *("schedule_policy", "model_configuration"),
+        *(("system_shared_memory",) if shared_memory else ()),
+        *("binary_tensor_data", "parameters", "statistics", "trace", "logging"),
+    ]
 
 
 def metadata(version: ModelVersion, versions: Iterable[int]) -> pb.ModelMetadataResponse:
     """Return a model's inputs and outputs; -1 stands for the batch and for what varies."""
     response = pb.ModelMetadataResponse(
-        name=version.ref.name, versions=[str(v) for v in versions], platform=PLATFORM
+        name=version.ref.name,
+        versions=[str(v) for v in versions],
+        platform=PLATFORM if version.manifest.builtin is None else version.manifest.builtin.handler,
     )
     for field, specs in (
         (response.inputs, version.signature.inputs),
@@ -47,48 +58,7 @@ def metadata(version: ModelVersion, versions: Iterable[int]) -> pb.ModelMetadata
 
 def config(version: ModelVersion) -> pb.ModelConfig:
     """Return the effective configuration: what is in force, not what was written somewhere."""
-    response = pb.ModelConfig(
-        name=version.ref.name,
-        platform=PLATFORM,
-        backend="pytorch",
-        max_batch_size=version.max_batch_size,
-        default_model_filename="model.pt",
-    )
-    response.version_policy.specific.versions.append(version.ref.version)
-    for name in sorted(version.reports):
-        group = response.instance_group.add(name=f"{version.ref.name}_{name}", count=1)
-        if name.startswith("cuda:"):
-            group.kind = pb.ModelInstanceGroup.KIND_GPU
-            group.gpus.append(int(name.removeprefix("cuda:")))
-        else:
-            group.kind = pb.ModelInstanceGroup.KIND_CPU
-    for field, specs in (
-        (response.input, version.signature.inputs),
-        (response.output, version.signature.outputs),
-    ):
-        for spec in specs:
-            field.add(name=spec.name, data_type=_data_type(spec), dims=spec.dims)
-    if version.max_batch_size > 1:
-        batching, limits = response.dynamic_batching, version.limits
-        batching.max_queue_delay_microseconds = round(limits.max_queue_delay * 1e6)
-        batching.priority_levels = PRIORITIES
-        batching.default_priority_level = limits.default_priority
-        policy = batching.default_queue_policy
-        policy.timeout_action = pb.ModelQueuePolicy.REJECT
-        if limits.default_timeout != math.inf:
-            policy.default_timeout_microseconds = round(limits.default_timeout * 1e6)
-        policy.allow_timeout_override = True
-        policy.max_queue_size = limits.max_queue_rows
-        buckets = {bucket for report in version.reports.values() for bucket in report.buckets}
-        batching.preferred_batch_size.extend(sorted(buckets))
-    response.response_cache.enable = False
-    response.model_transaction_policy.decoupled = False
-    return response
-
-
-def _data_type(spec: TensorSpec) -> int:
-    name = "STRING" if spec.datatype.value == "BYTES" else spec.datatype.value
-    return pb.DataType.Value(f"TYPE_{name}")
+    return effective_config(version)
 
 
 def statistics(version: ModelVersion, figures: ModelFigures) -> pb.ModelStatistics:
@@ -126,6 +96,10 @@ def statistics(version: ModelVersion, figures: ModelFigures) -> pb.ModelStatisti
             id=int(name.removeprefix("cuda:")) if gpu else 0,
             byte_size=report.memory_bytes,
         )
+    for number, reply in sorted(dict(figures.responses).items()):
+        response_stats = response.response_stats[str(number)]
+        for field in (response_stats.compute_infer, response_stats.success):
+            field.count, field.ns = reply.count, _ns(reply.seconds)
     return response
 
 
@@ -142,7 +116,8 @@ def index(entries: Iterable[IndexEntry], *, ready: bool) -> pb.RepositoryIndexRe
         response.models.add(
             name=entry.name,
             version="" if entry.version is None else str(entry.version),
-            state=entry.state.value,
+            # Of a model that was never loaded the protocol shows the name and nothing else.
+            state="" if entry.state is VersionState.UNKNOWN else entry.state.value,
             reason=entry.reason,
         )
     return response

@@ -10,15 +10,21 @@ tensors are joined to it; fields of a message may come in any order and in any n
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jitney.errors import InvalidRequest
 
-__all__ = ["Pieces", "bytes_field", "cut", "varint"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Pieces", "bytes_field", "cut", "cut_contents", "read_varint", "varint"]
 
 RAW_INPUT: Final = 7 << 3 | 2
 REQUEST_ID: Final = 3 << 3 | 2
 PARAMETER: Final = 4 << 3 | 2
+INPUT: Final = 5 << 3 | 2
+CONTENTS: Final = 5 << 3 | 2
+"""In an input."""
 
 TIMEOUT: Final = b"\x0a\x07timeout\x12"
 """How the entry of the map of parameters begins whose key is ``timeout``, up to the length of its
@@ -33,10 +39,6 @@ MOST_FIELDS: Final = 4 * 64 + 8
 """Fields of a request: 64 each of inputs, requested outputs, parameters and raw tensors, which the
 codec checks one by one, and a few single ones. Counted here and not only after the parse: 4 MiB of
 empty inputs make objects of 170 MiB, in seconds."""
-
-MAX_HEAD: Final = 1 << 20
-"""Bytes of everything but raw tensors. Typed contents are part of it, and each of their values is
-an object to the parser, so large tensors have to come raw."""
 
 
 class Pieces(NamedTuple):
@@ -53,7 +55,7 @@ class Pieces(NamedTuple):
     timeout: int | None = None
 
 
-def cut(message: bytes) -> Pieces:  # noqa: C901  # one walk, inlined: every request takes it
+def cut(message: bytes) -> Pieces:  # noqa: C901, PLR0912  # one walk, inlined: all requests take it
     """Cut a serialised ModelInferRequest apart.
 
     The views in ``raw`` keep ``message`` alive. As with protobuf, the last id and the last timeout
@@ -78,7 +80,7 @@ def cut(message: bytes) -> Pieces:  # noqa: C901  # one walk, inlined: every req
                 size = message[at + 1]
                 at += 2
                 if size >= 0x80:  # noqa: PLR2004  # more bytes follow
-                    size, at = _read_varint(message, at - 1)
+                    size, at = read_varint(message, at - 1)
             elif tag == PARAMETER and message.startswith(TIMEOUT, at + 2):
                 value, at = _read_timeout(message, start)
                 if value is None:
@@ -100,23 +102,61 @@ def cut(message: bytes) -> Pieces:  # noqa: C901  # one walk, inlined: every req
     if at > end:
         msg = "the message is not a ModelInferRequest: it ends inside a field"
         raise InvalidRequest(msg)
-    _check_sizes(fields, end - sum(map(len, raw)))
+    if fields > MOST_FIELDS:
+        msg = f"the request has more than {MOST_FIELDS} fields"
+        raise InvalidRequest(msg)
     if head_from < end:
         heads.append(message[head_from:])
     head = heads[0] if len(heads) == 1 else b"".join(heads)
     return Pieces(head, request_id, raw, timeout)
 
 
-def _check_sizes(fields: int, head_bytes: int) -> None:
-    if fields > MOST_FIELDS:
-        msg = f"the request has more than {MOST_FIELDS} fields"
-        raise InvalidRequest(msg)
-    if head_bytes > MAX_HEAD:
-        msg = (
-            f"the request has more than {MAX_HEAD} bytes beside raw tensors; send the contents of "
-            "its inputs as raw_input_contents"
-        )
-        raise InvalidRequest(msg)
+def cut_contents(head: bytes) -> tuple[bytes, list[memoryview | None]]:
+    """Cut the typed contents of the inputs out of a head.
+
+    :returns: the head without them, and for each input its serialised ``InferTensorContents``, None
+        where it has none.
+    :raises InvalidRequest: when the head ends inside a field.
+    """
+    view = memoryview(head)
+    parts: list[memoryview | bytes] = []
+    contents: list[memoryview | None] = []
+    for tag, start, value, end in _fields(head, 0, len(head)):
+        if tag != INPUT:
+            parts.append(view[start:end])
+            continue
+        kept: list[memoryview] = []
+        found: list[memoryview] = []
+        for inner, at, inside, stop in _fields(head, value, end):
+            if len(kept) + len(found) > MOST_FIELDS:
+                msg = f"an input of the request has more than {MOST_FIELDS} fields"
+                raise InvalidRequest(msg)
+            (found if inner == CONTENTS else kept).append(
+                view[inside:stop] if inner == CONTENTS else view[at:stop]
+            )
+        rest = b"".join(kept)
+        parts += (bytes_field(INPUT >> 3, len(rest)), rest)
+        # A field that comes in several pieces is what they make together.
+        whole = found[0] if len(found) == 1 else memoryview(b"".join(found))
+        contents.append(whole if found else None)
+    return b"".join(parts), contents
+
+
+def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield tag, start, start of the value and end of each field between two places."""
+    while at < end:
+        start = at
+        try:
+            tag, value = read_varint(message, start)
+            at = _skip_value(message, tag & 7, value)
+            if tag & 7 == BYTES:
+                value = read_varint(message, value)[1]
+        except IndexError:
+            at = end + 1
+        if at > end:
+            msg = "the message is not a ModelInferRequest: it ends inside a field"
+            raise InvalidRequest(msg)
+        yield tag, start, value, at
 
 
 def varint(value: int) -> bytes:
@@ -136,7 +176,12 @@ def bytes_field(number: int, size: int) -> bytes:
     return varint(number << 3 | BYTES) + varint(size)
 
 
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+def read_varint(message: bytes | memoryview, at: int) -> tuple[int, int]:
+    """Return the number that stands at a place, and the place behind it.
+
+    :raises InvalidRequest: when it is longer than any number.
+    :raises IndexError: when the message ends within it.
+    """
     value = shift = 0
     for _ in range(MAX_VARINT):
         byte = message[at]
@@ -158,7 +203,7 @@ def _read_timeout(message: bytes, at: int) -> tuple[int | None, int]:
     end = value_at + 1 + message[value_at]
     whole = at + 2 + message[at + 1] == end
     if whole and end > value_at + 1 and message[value_at + 1] == INT64_VALUE:
-        number, number_end = _read_varint(message, value_at + 2)
+        number, number_end = read_varint(message, value_at + 2)
         if number_end == end:
             number &= MAX_UINT64
             return (number - MAX_UINT64 - 1 if number >> 63 else number), end
@@ -167,17 +212,20 @@ def _read_timeout(message: bytes, at: int) -> tuple[int | None, int]:
 
 def _skip(message: bytes, at: int) -> int:
     """Return the place behind the field that starts at ``at``; may lie behind the end."""
-    tag, at = _read_varint(message, at)
-    kind = tag & 7
+    tag, at = read_varint(message, at)
     if tag >> 3 == RAW_INPUT >> 3 or tag >> 3 == REQUEST_ID >> 3:
         # Only an encoder that pads its tags, or means harm, writes these in another way.
         msg = "the message is not a ModelInferRequest: a field has an unexpected type"
         raise InvalidRequest(msg)
+    return _skip_value(message, tag & 7, at)
+
+
+def _skip_value(message: bytes, kind: int, at: int) -> int:
     if kind == BYTES:
-        size, at = _read_varint(message, at)
+        size, at = read_varint(message, at)
         return at + size
     if kind == VARINT:
-        return _read_varint(message, at)[1]
+        return read_varint(message, at)[1]
     if kind in (FIXED64, FIXED32):
         return at + (8 if kind == FIXED64 else 4)
     msg = "the message is not a ModelInferRequest: it uses groups"

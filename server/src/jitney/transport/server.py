@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from jitney.errors import ConfigError
+from jitney.transport.tls import credentials
 from jitney_client.protocol import inference as pb
 from jitney_client.protocol import jitney_v1 as own
 
@@ -27,12 +28,19 @@ SERVICES: Final = (
 )
 """Every service that the server offers, with the pool that describes it."""
 
-IDENTITY_ONLY: Final = 1
-"""Bit set of compression algorithms: none. Inflating is work that an attacker gets for free."""
+IDENTITY_ONLY, ALL_ALGORITHMS = 1, 7
+"""Bit sets of compression algorithms: none, or deflate and gzip as well."""
+
+BOUNDED_INFLATION: Final = (1, 85)
+"""The release of grpcio with which it was measured that inflating ends at the limit of a message: a
+message of 1 GiB of zeros in 1 MiB costs no memory and is refused. Releases before some 1.8x inflate
+all of it first, so they are not given the chance."""
 
 
 def channel_options(limits: LimitSettings, max_message_bytes: int) -> list[tuple[str, int]]:
     """Return the options of the gRPC library; docs/operations.md says why each has its value."""
+    release = tuple(map(int, grpc.__version__.split(".")[:2]))
+    inflates = limits.compression and release >= BOUNDED_INFLATION
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
@@ -52,7 +60,10 @@ def channel_options(limits: LimitSettings, max_message_bytes: int) -> list[tuple
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.server_handshake_timeout_ms", 10_000),
-        ("grpc.compression_enabled_algorithms_bitset", IDENTITY_ONLY),
+        (
+            "grpc.compression_enabled_algorithms_bitset",
+            ALL_ALGORITHMS if inflates else IDENTITY_ONLY,
+        ),
     ]
 
 
@@ -70,7 +81,12 @@ class GrpcServer:
         limits: LimitSettings,
         max_message_bytes: int,
     ) -> None:
+        """Bind nothing yet.
+
+        :raises ConfigError: when the files for TLS cannot be used.
+        """
         self._settings = settings
+        self._credentials = credentials(settings)
         self._server = grpc.aio.server(options=channel_options(limits, max_message_bytes))
         self._server.add_generic_rpc_handlers(tuple(servicer.handlers()))
         health_pb2_grpc.add_HealthServicer_to_server(health.servicer, self._server)
@@ -96,7 +112,10 @@ class GrpcServer:
         """
         address = f"{self._settings.url_host}:{self._settings.grpc_port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            if self._credentials is None:
+                self.port = self._server.add_insecure_port(address)
+            else:
+                self.port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError:
             self.port = 0
         if not self.port:

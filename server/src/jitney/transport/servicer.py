@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
-import secrets
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
-from jitney.errors import InvalidRequest, JitneyError, ModelNotFound, NotSupported
+from jitney.errors import InvalidRequest, JitneyError, ModelNotFound
 from jitney.repository.handle import VersionState
 from jitney.transport import describe
 from jitney.transport.snapshot import snapshot
-from jitney.transport.status import abort, code_of
-from jitney.transport.tenant import nobody
 from jitney_client.protocol import inference as pb
 from jitney_client.protocol import jitney_v1 as own
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from jitney.clock import Clock
-    from jitney.engine import Engine
     from jitney.overview import Overview
     from jitney.repository.handle import ModelVersion
     from jitney.repository.repository import Repository
     from jitney.telemetry.metrics import Metrics
-    from jitney.transport.codec import Codec
-    from jitney.transport.status import Context
-    from jitney.transport.tenant import TenantReader
-    from jitney.types import Request
+    from jitney.transport.inference import InferenceRpcs
+    from jitney.transport.status import Context, Statuses
 
-    Handler = Callable[[object, Context], Awaitable[object]]
+    Rpc = Callable[..., Awaitable[object]]
 
 __all__ = ["Identity", "InferenceServicer"]
-
-log = logging.getLogger(__name__)
-
-FOREVER: Final = 1e8
-"""Seconds; gRPC shows a missing deadline as one in the far future."""
 
 
 class Identity(NamedTuple):
@@ -48,60 +34,39 @@ class Identity(NamedTuple):
 
     name: str
     version: str
+    extensions: Sequence[str] = ()
 
 
 class InferenceServicer:
     """``inference.GRPCInferenceService`` and ``jitney.v1.Status`` over an engine.
 
-    Every method takes the request message and returns the reply (ModelInfer: the bytes of both).
-    A ``JitneyError`` ends the call with its status; anything else is a bug: the caller gets
-    INTERNAL and a number, and the log has the rest under that number.
+    Every method takes the request message and returns the reply. A ``JitneyError`` ends the call
+    with its status; anything else is a bug: the caller gets INTERNAL and a number, and the log has
+    the rest under that number. Nobody is asked yet who may call what: that belongs into ``_guard``,
+    which every call passes with its RPC's name, and ``inference``, where those that run models do.
     """
 
     def __init__(
         self,
         identity: Identity,
-        engine: Engine,
+        inference: InferenceRpcs,
         repository: Repository,
-        codec: Codec,
         overview: Overview,
-        clock: Clock,
         metrics: Metrics,
-        tenant_of: TenantReader = nobody,
+        statuses: Statuses,
+        rpcs: Mapping[str, Rpc],
     ) -> None:
+        """Serve.
+
+        :param rpcs: the RPCs whose own objects serve them, by name.
+        """
         self._identity = identity
-        self._engine = engine
+        self._inference = inference
         self._repository = repository
-        self._codec = codec
         self._overview = overview
-        self._clock = clock
         self._metrics = metrics
-        self._tenant_of = tenant_of
-
-    # -- inference ------------------------------------------------------------------------------
-
-    async def infer(self, message: bytes, context: Context) -> bytes:
-        """ModelInfer, from bytes to bytes."""
-        request: Request | None = None
-        code = "OK"
-        try:
-            remaining = context.time_remaining()
-            deadline = math.inf
-            if remaining is not None and remaining < FOREVER:
-                deadline = self._clock.now() + remaining
-            request = self._codec.decode(message, deadline, self._tenant_of(context))
-            return await self._engine.infer(request)  # type: ignore[return-value]  # our codec's reply
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
-        except Exception as error:  # noqa: BLE001  # the RPC boundary: a bug ends one call
-            code = _code_name(error)
-            if request is None and isinstance(error, JitneyError):
-                # What came later was counted where it was refused.
-                self._metrics.request_refused(None, error)
-            await _end(context, error)
-        finally:
-            self._metrics.request_ended(request.model if request else None, "ModelInfer", code)
+        self._statuses = statuses
+        self._rpcs = rpcs
 
     # -- the server -----------------------------------------------------------------------------
 
@@ -115,8 +80,8 @@ class InferenceServicer:
 
     async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """ServerMetadata."""
-        name, version = self._identity
-        return pb.ServerMetadataResponse(name=name, version=version, extensions=describe.EXTENSIONS)
+        name, version, extensions = self._identity
+        return pb.ServerMetadataResponse(name=name, version=version, extensions=extensions)
 
     # -- models ---------------------------------------------------------------------------------
 
@@ -166,15 +131,6 @@ class InferenceServicer:
             ]
         )
 
-    async def repository_index(
-        self, request: pb.RepositoryIndexRequest
-    ) -> pb.RepositoryIndexResponse:
-        """RepositoryIndex."""
-        if request.repository_name:
-            msg = "'repository_name' specification is not supported"
-            raise NotSupported(msg)
-        return describe.index(self._repository.index(), ready=request.ready)
-
     async def status(self, request: own.GetStatusRequest) -> own.ServerStatus:
         """GetStatus of ``jitney.v1.Status``."""
         name = request.model_name
@@ -201,7 +157,7 @@ class InferenceServicer:
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Return the handlers of both services, every RPC of the protocol included."""
-        served: dict[str, Callable[..., Awaitable[object]]] = {
+        served: dict[str, Rpc] = {
             "ServerLive": self.server_live,
             "ServerReady": self.server_ready,
             "ServerMetadata": self.server_metadata,
@@ -209,23 +165,18 @@ class InferenceServicer:
             "ModelMetadata": self.model_metadata,
             "ModelConfig": self.model_config,
             "ModelStatistics": self.model_statistics,
-            "RepositoryIndex": self.repository_index,
+            **self._rpcs,
         }
         methods: dict[str, grpc.RpcMethodHandler] = {
             # No (de)serialisers: the codec works on the bytes themselves.
-            "ModelInfer": grpc.unary_unary_rpc_method_handler(self.infer)
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(self._inference.infer),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._inference.stream),
         }
         for name, method in pb.METHODS.items():
             if name in methods:
                 continue
-            call = served.get(name) or _not_offered(name)
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if method.client_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-            methods[name] = make(
-                self._guard(name, call),
+            methods[name] = grpc.unary_unary_rpc_method_handler(
+                self._guard(name, served[name]),
                 request_deserializer=method.request.FromString,
                 response_serializer=method.response.SerializeToString,
             )
@@ -240,8 +191,8 @@ class InferenceServicer:
             grpc.method_handlers_generic_handler(own.SERVICE, {"GetStatus": status}),
         ]
 
-    def _guard(self, name: str, call: Callable[..., Awaitable[object]]) -> Handler:
-        """Wrap an RPC that is not ModelInfer: count it, and turn errors into statuses."""
+    def _guard(self, name: str, call: Rpc) -> Callable[[object, Context], Awaitable[object]]:
+        """Wrap an RPC that runs no model: count it, and turn errors into statuses."""
 
         async def handler(request: object, context: Context) -> object:
             code = "OK"
@@ -251,32 +202,9 @@ class InferenceServicer:
                 code = "CANCELLED"
                 raise
             except Exception as error:  # noqa: BLE001  # the RPC boundary: a bug ends one call
-                code = _code_name(error)
-                await _end(context, error)
+                code = self._statuses.code_of(error).name
+                await self._statuses.abort(context, error)
             finally:
                 self._metrics.request_ended(None, name, code)
 
         return handler
-
-
-def _not_offered(name: str) -> Callable[[object], Awaitable[object]]:
-    async def call(_: object) -> object:
-        msg = f"{name} is not offered by this server yet"
-        raise NotSupported(msg)
-
-    return call
-
-
-def _code_name(error: Exception) -> str:
-    return code_of(error).name if isinstance(error, JitneyError) else "INTERNAL"
-
-
-async def _end(context: Context, error: Exception) -> NoReturn:
-    """End a call with what an error says; of a bug the caller is told a number only."""
-    if isinstance(error, JitneyError):
-        await abort(context, error)
-    number = secrets.token_hex(6)
-    log.error("error %s in an RPC", number, exc_info=error)
-    await context.abort(
-        grpc.StatusCode.INTERNAL, f"internal error {number}; the server's log has the details"
-    )

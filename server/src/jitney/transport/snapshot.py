@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from jitney.types import ModelRef
 from jitney_client.protocol import jitney_v1 as own
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from jitney.scheduling.demand import Demand
     from jitney.scheduling.model_latency import ModelLatency
     from jitney.scheduling.policy import PolicyStatistics
+    from jitney.types import ModelRef
 
 __all__ = ["snapshot"]
 
@@ -49,14 +49,17 @@ def snapshot(overview: Overview, repository: Repository, name: str = "") -> own.
         )
         if entry.version is None:
             continue
-        ref = ModelRef(entry.name, entry.version)
-        one.queued_rows = queued.get(ref, 0)
-        if ref in demands:
-            one.demand.CopyFrom(_demand(demands[ref]))
-        version = repository.version(ref)
-        if version is not None:
-            _fill(one, version)
-            one.instances.extend(_instances(version.reports, latencies.get(ref, {})))
+        # Those that wait for the load before are among them: they are its clients' as well.
+        one.queued_rows = sum(
+            rows for ref, rows in queued.items() if ref[:2] == (entry.name, entry.version)
+        )
+        version = repository.visible(entry.name, entry.version)
+        if version is None:
+            continue
+        if version.ref in demands:
+            one.demand.CopyFrom(_demand(demands[version.ref]))
+        _fill(one, version)
+        one.instances.extend(_instances(version.reports, latencies.get(version.ref, {})))
     return status
 
 

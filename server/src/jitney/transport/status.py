@@ -1,8 +1,10 @@
-"""Errors to gRPC status codes: one table, tested to cover the whole taxonomy."""
+"""Errors to gRPC status codes: one table, tested to cover the whole taxonomy, and Triton's."""
 
 from __future__ import annotations
 
 import functools
+import logging
+import secrets
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import grpc
@@ -11,9 +13,13 @@ from google.rpc import error_details_pb2, status_pb2
 from jitney import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["CODES", "Context", "abort", "code_of"]
+    Table = Mapping[type[errors.JitneyError], grpc.StatusCode]
+
+__all__ = ["CODES", "COMPAT", "Context", "Statuses", "logged", "text_of"]
+
+log = logging.getLogger(__name__)
 
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 """Clients with a retry policy wait this long, or not at all if it is negative (gRFC A6)."""
@@ -45,21 +51,35 @@ CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
     errors.OutOfDeviceMemory: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.OutputTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.QueueTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.DeadlineTooShort: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
     errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.DeviceFailed: grpc.StatusCode.UNAVAILABLE,
     errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ControlDisabled: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.LoadRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.BadOverride: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnknownToLoad: grpc.StatusCode.NOT_FOUND,
+    errors.RegionNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.RegionNotOpened: grpc.StatusCode.NOT_FOUND,
+    errors.RegionExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.JitneyError: grpc.StatusCode.INTERNAL,
 }
 
 
-def code_of(error: errors.JitneyError) -> grpc.StatusCode:
-    """Return the code of an error; that of its nearest base if it has none of its own."""
-    for kind in type(error).__mro__:
-        if kind in CODES:
-            return CODES[kind]
-    return grpc.StatusCode.INTERNAL
+COMPAT: Final[Table] = {
+    errors.Overloaded: grpc.StatusCode.UNAVAILABLE,
+    errors.QueueTimeout: grpc.StatusCode.UNAVAILABLE,
+    errors.ControlDisabled: grpc.StatusCode.UNAVAILABLE,
+    errors.RegionNotOpened: grpc.StatusCode.INTERNAL,
+    errors.LoadRefused: grpc.StatusCode.INTERNAL,
+    errors.BadOverride: grpc.StatusCode.INTERNAL,
+    errors.UnknownToLoad: grpc.StatusCode.INTERNAL,
+    # To call a version that could not be loaded; to load it is LoadRefused.
+    errors.ModelLoadFailed: grpc.StatusCode.UNAVAILABLE,
+}
+"""Where Triton's codes are others (``server.triton_compat``): protocol.md, section 14."""
 
 
 class Context(Protocol):
@@ -80,23 +100,57 @@ class Context(Protocol):
         """End the call by raising."""
 
 
-async def abort(context: Context, error: errors.JitneyError) -> NoReturn:
-    """End a call with the status of an error; overload carries the advice when to come back.
+class Statuses:
+    """Says with which status a call ends.
 
-    Lost and loading workers carry a short wait as well, so that a retrying client does not spend
-    its attempts within the milliseconds that a restart takes. Where there is no advice, the call is
-    not worth repeating, or not here.
+    ``compat`` gives Triton's codes where ours are others, for programs that compare them. Reasons
+    and advice beside the code stay: nobody who does not know them reads them.
     """
-    code, text = code_of(error), _fitted(str(error))
-    pushback = _pushback(error)
-    status = status_pb2.Status(code=code.value[0], message=text).SerializeToString()
-    metadata: list[tuple[str, str | bytes]] = [
-        (REASON, error.reason),
-        (DETAILS, status + _details(error.reason, pushback)),
-    ]
-    if pushback is not None:
-        metadata.append((PUSHBACK, str(pushback)))
-    await context.abort(code, text, tuple(metadata))
+
+    def __init__(self, *, compat: bool = False) -> None:
+        self._codes: Table = {**CODES, **COMPAT} if compat else CODES
+
+    def code_of(self, error: Exception) -> grpc.StatusCode:
+        """Return the code of an error; that of its nearest base if it has none of its own.
+
+        What is not ours to raise is a bug, and INTERNAL.
+        """
+        for kind in type(error).__mro__:
+            if kind in self._codes:
+                return self._codes[kind]
+        return grpc.StatusCode.INTERNAL
+
+    async def abort(self, context: Context, error: Exception) -> NoReturn:
+        """End a call with the status of an error; overload carries the advice when to come back.
+
+        Lost and loading workers carry a short wait as well, so that a retrying client does not
+        spend its attempts within the milliseconds that a restart takes. Where there is no advice,
+        the call is not worth repeating, or not here. Of a bug the caller is told a number only.
+        """
+        if not isinstance(error, errors.JitneyError):
+            await context.abort(grpc.StatusCode.INTERNAL, logged(error))
+        code, text = self.code_of(error), _fitted(str(error))
+        pushback = _pushback(error)
+        status = status_pb2.Status(code=code.value[0], message=text).SerializeToString()
+        metadata: list[tuple[str, str | bytes]] = [
+            (REASON, error.reason),
+            (DETAILS, status + _details(error.reason, pushback)),
+        ]
+        if pushback is not None:
+            metadata.append((PUSHBACK, str(pushback)))
+        await context.abort(code, text, tuple(metadata))
+
+
+def text_of(error: Exception) -> str:
+    """Return what a caller may read of an error: of a bug, a number that the log has as well."""
+    return _fitted(str(error)) if isinstance(error, errors.JitneyError) else logged(error)
+
+
+def logged(error: Exception) -> str:
+    """Log a bug under a number; return a text for the caller that has it."""
+    number = secrets.token_hex(6)
+    log.error("error %s in an RPC", number, exc_info=error)
+    return f"internal error {number}; the server's log has the details"
 
 
 def _pushback(error: errors.JitneyError) -> int | None:
