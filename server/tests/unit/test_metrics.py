@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -23,10 +24,15 @@ from jitney.errors import (
 from jitney.execution.executor import Completion
 from jitney.scheduling.batch import Batch, Reason
 from jitney.telemetry.exposition import MetricsPage
+from jitney.telemetry.host import HostFigures
 from jitney.telemetry.instruments import Counter, Histogram
 from jitney.telemetry.metrics import SECONDS, Metrics, Reading
+from jitney.telemetry.triton_page import PinnedMemory, TritonPage, VersionFigures
 from jitney.testing import make_entry, make_key
 from jitney.types import ModelRef, Timing
+
+if TYPE_CHECKING:
+    from jitney.telemetry.gpu import GpuFigures
 
 ECHO = ModelRef("echo", 1)
 
@@ -250,11 +256,31 @@ def test_every_metric_has_help_and_a_name_of_ours() -> None:
     assert all(family.documentation.endswith(".") for family in families)
 
 
+class Nothing:
+    """Sources of a server without models."""
+
+    def versions(self) -> list[VersionFigures]:
+        """Return none."""
+        return []
+
+    def pinned(self) -> PinnedMemory:
+        """Return none."""
+        return PinnedMemory(0, 0)
+
+    def host(self) -> HostFigures:
+        """Return an idle machine."""
+        return HostFigures(0.0, 0, 0)
+
+    def gpus(self) -> list[GpuFigures]:
+        """Return none."""
+        return []
+
+
 def test_the_page_is_served_on_a_free_port() -> None:
     """Port 0 takes a free one; after close nobody answers there."""
     metrics = Metrics()
     metrics.request_ended(ECHO, "ModelInfer", "OK")
-    page = MetricsPage(metrics, "127.0.0.1", 0)
+    page = MetricsPage(metrics, TritonPage(metrics, Nothing()), "127.0.0.1", 0)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics") as reply:
             text = reply.read().decode()
@@ -266,3 +292,15 @@ def test_the_page_is_served_on_a_free_port() -> None:
     )
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics")
+
+
+def test_a_version_that_is_loaded_again_goes_on_with_its_figures() -> None:
+    """Whoever watches a version sees one series, whichever load of it answers."""
+    metrics = Metrics()
+    first, second = ECHO, ModelRef("echo", 1, 1)
+    metrics.figures(first).fail_count += 1
+    assert metrics.figures(first) is metrics.figures(second)
+    metrics.model_gone(first)
+    assert 1 == metrics.figures(second).fail_count
+    metrics.request_ended(second, "ModelInfer", "OK")
+    assert 1 == metrics.requests.value(("echo", "1", "ModelInfer", "OK"))

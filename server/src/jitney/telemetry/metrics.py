@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from jitney.clock import wall_seconds
 from jitney.telemetry.instruments import Counter, Histogram, HistogramCell
+from jitney.types import ModelRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from jitney.errors import JitneyError
     from jitney.execution.executor import Completion
     from jitney.scheduling.batch import Batch, Entry
-    from jitney.types import ModelRef
 
 __all__ = ["UNKNOWN", "WHY", "Metrics", "ModelFigures", "Reading"]
 
@@ -38,12 +38,14 @@ WHY: Final = {
 }
 """Reasons of errors to words on the metrics page: the few that an operator decides by. Every other
 reason is its own word, in lower case."""
+MOST_RESPONSES: Final = 1024
+"""Replies of one request that are counted by their number; a request may have any number."""
 UNKNOWN: Final = "_unknown"
 """The model label of requests that name no model we have."""
 
 SECONDS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+    *(0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 ROWS: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
 OVER_PLAN: Final = (
@@ -79,6 +81,14 @@ class BatchFigures:
     compute_output: float = 0.0
 
 
+@dataclass(slots=True)
+class ResponseFigures:
+    """How often a decoupled model gave its n-th reply, and the seconds since the one before."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+
 class DeviceCells(NamedTuple):
     """Where the batches of one version on one device are counted."""
 
@@ -92,6 +102,8 @@ class ModelFigures:
     """The figures of one version, as ModelStatistics wants them; durations in seconds.
 
     The stage sums add the full time of a batch for each of its requests, as the protocol says.
+    ``first`` and ``responses`` are of decoupled models: the time until the first reply, and all
+    replies by their number.
     """
 
     labels: tuple[str, str]
@@ -109,6 +121,8 @@ class ModelFigures:
     batches: int = 0
     last_inference: float = 0.0
     by_rows: dict[int, BatchFigures] = field(default_factory=dict)
+    first: HistogramCell | None = None
+    responses: dict[int, ResponseFigures] = field(default_factory=dict)
 
 
 class Metrics:
@@ -185,6 +199,14 @@ class Metrics:
             (),
             SECONDS,
         )
+        self.loads = Counter(
+            "jitney_model_loads",
+            "Loads of a version, by how they ended.",
+            (*MODEL, "outcome"),
+        )
+        # By what clients see: a version that is loaded again goes on with its figures. By load is
+        # only what saves the hot path a second key.
+        self._versions: dict[tuple[str, int], ModelFigures] = {}
         self._models: dict[ModelRef, ModelFigures] = {}
         self._readings: list[Reading] = []
 
@@ -248,7 +270,8 @@ class Metrics:
         figures.compute_input += stages[0] * answered
         figures.compute_infer += stages[1] * answered
         figures.compute_output += stages[2] * answered
-        figures.rows += batch.rows
+        # Not the rows without entry that a batch of sequences may have: nobody asked for them.
+        figures.rows += sum(e.rows for e in batch.entries) if batch.key.fill else batch.rows
         figures.batches += 1
         figures.last_inference = wall_seconds()
         by_rows = figures.by_rows.get(batch.rows)
@@ -264,6 +287,22 @@ class Metrics:
         if batch.planned:
             cells.over_plan.observe(worked / batch.planned)
 
+    def produced(self, model: ModelRef, number: int, seconds: float) -> None:
+        """Count one reply of a decoupled request.
+
+        :param number: of the reply, from 0.
+        :param seconds: since the reply before, since the arrival for the first.
+        """
+        figures = self.figures(model)
+        if not number:
+            if figures.first is None:
+                figures.first = HistogramCell(SECONDS)
+            figures.first.observe(seconds)
+        if number < MOST_RESPONSES:
+            response = figures.responses.setdefault(number, ResponseFigures())
+            response.count += 1
+            response.seconds += seconds
+
     def _device_cells(self, figures: ModelFigures, device: str) -> DeviceCells:
         labels = (*figures.labels, device)
         first, second, third = (histogram.cell(labels) for histogram in self._stages)
@@ -277,11 +316,22 @@ class Metrics:
     # -- what is read ---------------------------------------------------------------------------
 
     def figures(self, model: ModelRef) -> ModelFigures:
-        """Return the figures of a version, made when first asked for."""
+        """Return the figures of a version, made when first asked for, whichever load it is of."""
         figures = self._models.get(model)
         if figures is None:
+            figures = self._models[model] = self._figures_of(model)
+        return figures
+
+    def figures_named(self, name: str, version: str) -> ModelFigures:
+        """Return the same by the labels of a version."""
+        return self._figures_of(ModelRef(name, int(version)))
+
+    def _figures_of(self, model: ModelRef) -> ModelFigures:
+        version = (model.name, model.version)
+        figures = self._versions.get(version)
+        if figures is None:
             labels = labels_of(model)
-            figures = self._models[model] = ModelFigures(
+            figures = self._versions[version] = ModelFigures(
                 labels,
                 self._total.cell(labels),
                 self._queue.cell(labels),
@@ -289,6 +339,14 @@ class Metrics:
                 self._fill.cell(labels),
             )
         return figures
+
+    def model_loaded(self, model: ModelRef, outcome: str) -> None:
+        """Count a load that ended: ``loaded``, ``failed``, or ``unchanged`` and left as it was."""
+        self.loads.add((*labels_of(model), outcome))
+
+    def model_gone(self, model: ModelRef) -> None:
+        """Forget a load that nothing will be told of any more; its version's figures stay."""
+        self._models.pop(model, None)
 
     def busy_seconds(self) -> dict[str, float]:
         """Return how long each device that ran a batch has been busy, over all models."""
@@ -314,6 +372,7 @@ class Metrics:
             self._fill,
             self._over_plan,
             self.loop_lag,
+            self.loads,
         ]
         for instrument in instruments:
             yield instrument.collect()
