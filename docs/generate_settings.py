@@ -54,7 +54,7 @@ grpc_port = 9001
 - A flag that is true or false may be given alone (`--exit-on-error`) or with a value
   (`--reflection=false`). Variables take `true`, `false`, `1`, `0`, `yes`, `no`, `on`, `off`.
 - `--model-repository` may be repeated. In its variable, folders are separated by `:`, in the file
-  they are a list. Folders in a settings file are relative to that file.
+  they are a list. Folders and files in a settings file are relative to that file.
 - What a model says in its own [`model.toml`](models.md#modeltoml) beats the section `batching`.
 """
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jitney import __version__
@@ -18,23 +19,42 @@ from jitney.admission import Admission
 from jitney.clock import LoopClock
 from jitney.engine import Engine
 from jitney.errors import ConfigError, DeviceFailed
+from jitney.execution.builtin import BuiltinExecutor
 from jitney.execution.device_worker import WorkerLimits
 from jitney.execution.discovery import choose_devices, cores, count_cuda_devices
+from jitney.execution.executors import Executors
 from jitney.execution.link import WorkerCommand
 from jitney.execution.pool import WorkerPool
 from jitney.overview import Overview
+from jitney.repository.control import ModelControl
+from jitney.repository.polling import Poller
+from jitney.repository.preparing import Preparer
 from jitney.repository.repository import Repository
 from jitney.scheduling.policy import Policy, PolicySettings
 from jitney.scheduling.scheduler import Scheduler
 from jitney.telemetry.exposition import MetricsPage
+from jitney.telemetry.gpu import Gpus
+from jitney.telemetry.host import Host
+from jitney.telemetry.logs import FORMAT, LogControl, initial
 from jitney.telemetry.metrics import Metrics, Reading
 from jitney.telemetry.pulse import Pulse
+from jitney.telemetry.tracing import TraceFile, Tracer
+from jitney.telemetry.triton_page import TritonPage
 from jitney.transport.codec import Codec
+from jitney.transport.describe import extensions
+from jitney.transport.forwarding import MetadataForwarder
 from jitney.transport.health import HealthReporter
+from jitney.transport.inference import CallRules, InferenceRpcs
+from jitney.transport.repository_rpcs import RepositoryRpcs
 from jitney.transport.server import GrpcServer
 from jitney.transport.servicer import Identity, InferenceServicer
+from jitney.transport.settings_rpcs import SettingsRpcs
+from jitney.transport.shared_memory import RegionRegistry
+from jitney.transport.shared_memory.rpcs import SharedMemoryRpcs
+from jitney.transport.status import Statuses
+from jitney.transport.stream import StreamLimits
 from jitney.transport.tenant import tenant_reader
-from jitney.types import ModelRef
+from jitney.triton_sources import TritonSources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,27 +107,27 @@ class Server:
         )
         self.metrics = Metrics()
         self.pool = WorkerPool(commands, clock, limits)
+        self.executors = Executors(self.pool, BuiltinExecutor(clock))
         self.policy = Policy(
             PolicySettings(
                 max_overhead=settings.batching.max_overhead_ratio,
                 tenant_weights=settings.limits.weights,
             )
         )
-        self.scheduler = Scheduler(self.policy, self.pool, clock, self.metrics)
-        self.repository = Repository(
-            settings.repository.model_repository,
-            settings.batching,
-            devices.slot_bytes,
-            names,
-            say,
-            clock.now,
+        self.scheduler = Scheduler(self.policy, self.executors, clock, self.metrics)
+        self.repository = Repository()
+        preparer = Preparer(settings.batching, devices.slot_bytes, names, say, clock.now)
+        self.control = ModelControl(
+            self.repository, preparer, self.executors, settings.repository, say, self.metrics
         )
+        self.poller = Poller(clock, self.control.poll, settings.repository.repository_poll_seconds)
         self.admission = Admission(settings.limits)
         self.engine = Engine(self.repository, self.scheduler, self.admission, clock, self.metrics)
         self.pulse = Pulse(clock, self.metrics, self.policy.refresh)
         self.overview = Overview(
             self.repository,
-            self.pool,
+            self.executors,
+            self.engine,
             self.policy,
             self.admission,
             self.pulse,
@@ -117,21 +137,54 @@ class Server:
         self.health = HealthReporter(self.overview)
         self.hopeless = asyncio.Event()
         """Set when the last device was given up."""
-        servicer = InferenceServicer(
-            Identity("jitney", __version__),
-            self.engine,
-            self.repository,
-            Codec(),
-            self.overview,
-            clock,
-            self.metrics,
-            tenant_reader(settings.limits.tenant_metadata_key),
-        )
         self.grpc = GrpcServer(
-            servicer, self.health, settings.server, settings.limits, settings.max_message_bytes
+            self._servicer(settings),
+            self.health,
+            settings.server,
+            settings.limits,
+            settings.max_message_bytes,
         )
         self.page: MetricsPage | None = None
         self._say = say
+
+    def _servicer(self, settings: Settings) -> InferenceServicer:
+        limits, compat = settings.limits, settings.server.triton_compat
+        statuses = Statuses(compat=compat)
+        pattern = settings.server.forward_metadata
+        rules = CallRules(
+            statuses,
+            StreamLimits(limits.max_stream_requests, limits.max_stream_bytes),
+            tenant_reader(limits.tenant_metadata_key),
+            MetadataForwarder(pattern) if pattern else None,
+        )
+        regions = RegionRegistry(
+            enabled=settings.server.allow_client_shm,
+            prefix=settings.server.client_shm_prefix,
+            max_regions=limits.max_shm_regions,
+            max_bytes=limits.max_shm_bytes,
+        )
+        codec = Codec(regions, settings.max_message_bytes)
+        inference = InferenceRpcs(self.engine, codec, self._clock, self.metrics, rules)
+        path = settings.telemetry.trace_file
+        tracer = Tracer(self.engine.on_end, TraceFile(Path(path) if path else None))
+        logs = LogControl(logging.getLogger(), initial(settings.telemetry.log_level))
+        offered = extensions(
+            control=settings.repository.model_control_mode == "explicit",
+            shared_memory=settings.server.allow_client_shm,
+        )
+        return InferenceServicer(
+            Identity("triton" if compat else "jitney", __version__, offered),
+            inference,
+            self.repository,
+            self.overview,
+            self.metrics,
+            statuses,
+            {
+                **SettingsRpcs(tracer, logs, self.repository.names).handlers(),
+                **SharedMemoryRpcs(regions).handlers(),
+                **RepositoryRpcs(self.control, self.repository).handlers(),
+            },
+        )
 
     async def start(self) -> None:
         """Start workers, load models, then open the sockets.
@@ -139,17 +192,17 @@ class Server:
         :raises ConfigError: when a setting turns out to be impossible.
         """
         settings = self.settings
-        self.repository.find()  # before anything slow: a wrong folder is the commonest mistake
+        self.control.find()  # before anything slow: a wrong folder is the commonest mistake
         for reading in (*self.overview.readings(), self._build_info()):
             self.metrics.add_reading(reading)
         if settings.telemetry.metrics:
             self._open_page()
         self._say("starting a worker per device (it imports torch, which takes a few seconds)")
-        await self.pool.launch(self.engine)
+        await self.executors.launch(self.engine)
         self.ensure_a_device()
         explicit = settings.repository.model_control_mode == "explicit"
         wanted = [name for name in settings.repository.load_model.split(",") if name]
-        await self.repository.load_all(self.pool, wanted if explicit else None)
+        await self.control.load_all(wanted if explicit else None)
         missing = self.repository.missing()
         if missing and settings.repository.exit_on_error:
             reasons = "; ".join(f"{e.name}: {e.reason}" for e in missing)
@@ -157,6 +210,9 @@ class Server:
             raise ConfigError(msg)
         self.pulse.start()
         self.engine.on_readiness(self._readiness_changed)
+        self.control.turnover.on_change = self._readiness_changed
+        if settings.repository.model_control_mode == "poll":
+            self.poller.start()
         self.overview.serving = True
         await self.health.update()  # before anybody can ask
         await self.grpc.start()
@@ -177,7 +233,9 @@ class Server:
     def _open_page(self) -> None:
         server = self.settings.server
         try:
-            self.page = MetricsPage(self.metrics, server.host, server.metrics_port)
+            sources = TritonSources(self.repository, self.overview, self.pool, Host(), Gpus())
+            triton = TritonPage(self.metrics, sources)
+            self.page = MetricsPage(self.metrics, triton, server.host, server.metrics_port)
         except OSError as error:
             msg = (
                 f"cannot serve metrics on {server.host}:{server.metrics_port}: {error.strerror} "
@@ -207,10 +265,11 @@ class Server:
         server = self.settings.server
         self.overview.serving = False
         await self.health.stop()
+        await self.poller.stop()
+        await self.control.stop()
         await _either(forced, server.drain_delay)
         idle = asyncio.Event()
-        self.admission.drain(idle.set)
-        self.scheduler.drain()
+        self.engine.drain(idle.set)
         # What was accepted decides, not what is connected: health watchers never end by themselves.
         waits = [asyncio.ensure_future(event.wait()) for event in (idle, forced)]
         await asyncio.wait(
@@ -218,13 +277,13 @@ class Server:
         )
         for wait in waits:
             wait.cancel()
-        if refused := self.scheduler.refuse_rest():
+        if refused := self.engine.refuse_rest():
             log.warning("%d requests still waited at the end of the drain, refused", refused)
         if running := self.admission.requests:
             log.warning("%d requests still ran at the end of the drain, cut off", running)
         await self.grpc.stop(0 if forced.is_set() else REPLY_GRACE)
         self.pulse.stop()
-        await self.pool.stop(0 if forced.is_set() else WORKER_STOP_TIMEOUT)
+        await self.executors.stop(0 if forced.is_set() else WORKER_STOP_TIMEOUT)
         if self.page is not None:
             self.page.close()
         self._clock.close()
@@ -268,7 +327,7 @@ def serve(
     """
     logging.basicConfig(
         level=settings.telemetry.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        format=FORMAT,
         stream=sys.stderr,
     )
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
@@ -349,7 +408,7 @@ def _banner(server: Server) -> list[str]:
         if entry.version is None:
             lines.append(f"  {entry.name:<16} not loaded: {_first_line(entry.reason)}")
             continue
-        version = server.repository.version(ModelRef(entry.name, entry.version))
+        version = server.repository.visible(entry.name, entry.version)
         if version is None or entry.state != "READY":
             lines.append(
                 f"  {entry.name:<16} version {entry.version}: {entry.state.value}: "

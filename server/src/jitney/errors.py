@@ -8,8 +8,10 @@ place, ``transport.status``.
 from __future__ import annotations
 
 __all__ = [
+    "BadOverride",
     "BatchTooLarge",
     "ConfigError",
+    "ControlDisabled",
     "DeadlineExpired",
     "DeadlineTooShort",
     "DeviceFailed",
@@ -18,6 +20,7 @@ __all__ = [
     "InputRejected",
     "InvalidRequest",
     "JitneyError",
+    "LoadRefused",
     "ModelError",
     "ModelLoadFailed",
     "ModelNotFound",
@@ -26,6 +29,11 @@ __all__ = [
     "OutOfDeviceMemory",
     "OutputTooLarge",
     "Overloaded",
+    "QueueTimeout",
+    "RegionExists",
+    "RegionNotFound",
+    "RegionNotOpened",
+    "UnknownToLoad",
     "WorkerLost",
 ]
 
@@ -107,6 +115,10 @@ class DeadlineExpired(JitneyError):
     reason = "EXPIRED"
 
 
+class QueueTimeout(DeadlineExpired):
+    """The request's ``timeout``, or its model's, passed in the queue; its deadline may be far."""
+
+
 class DeadlineTooShort(JitneyError):
     """Even an idle device would not be done before the deadline; refused at once."""
 
@@ -141,6 +153,48 @@ class NotSupported(JitneyError):
     """The RPC or option exists in the protocol, and this server does not offer it."""
 
     reason = "NOT_SUPPORTED"
+
+
+class ControlDisabled(JitneyError):
+    """The operator lets nobody load or unload models, or accept their files, over the network."""
+
+    reason = "CONTROL_DISABLED"
+
+
+class LoadRefused(JitneyError):
+    """A model that was asked to be loaded could not be; what was served before still is."""
+
+    reason = "MODEL_LOAD_FAILED"
+
+
+class BadOverride(LoadRefused):
+    """The configuration or the files that came with a load cannot be used."""
+
+    reason = "BAD_OVERRIDE"
+
+
+class UnknownToLoad(LoadRefused):
+    """The model repository has no model of the name that was asked to be loaded."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class RegionNotFound(JitneyError):
+    """No region of shared memory is registered under that name."""
+
+    reason = "REGION_NOT_FOUND"
+
+
+class RegionNotOpened(JitneyError):
+    """The object that a region of shared memory shall be registered for cannot be opened."""
+
+    reason = "REGION_NOT_OPENED"
+
+
+class RegionExists(JitneyError):
+    """A region of shared memory is registered under that name already."""
+
+    reason = "REGION_EXISTS"
 
 
 class ConfigError(JitneyError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from jitney.builtin import DEVICE_PREFIX
 from jitney.repository.handle import VersionState
 from jitney.telemetry.metrics import Reading
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
     from jitney.admission import Admission, AdmissionStatistics
     from jitney.clock import Clock
-    from jitney.execution.pool import DeviceStatistics, WorkerPool
+    from jitney.engine import Engine
+    from jitney.execution.executors import Executors
+    from jitney.execution.pool import DeviceStatistics
     from jitney.repository.repository import Repository
     from jitney.scheduling.demand import Demand
     from jitney.scheduling.model_latency import ModelLatency
@@ -36,7 +39,8 @@ class Overview:
     def __init__(
         self,
         repository: Repository,
-        pool: WorkerPool,
+        executors: Executors,
+        engine: Engine,
         policy: Policy,
         admission: Admission,
         pulse: Pulse,
@@ -45,7 +49,8 @@ class Overview:
         strict_readiness: bool,
     ) -> None:
         self._repository = repository
-        self._pool = pool
+        self._executors = executors
+        self._engine = engine
         self._policy = policy
         self._admission = admission
         self._pulse = pulse
@@ -57,7 +62,9 @@ class Overview:
 
     def is_ready(self) -> bool:
         """Whether the server can serve what it should."""
-        if not self.serving or not any(d.state == "up" for d in self._pool.statistics()):
+        # Built-in models have devices of their own, which never fail: they prove nothing.
+        devices = [d for d in self._executors.statistics() if not d.name.startswith(DEVICE_PREFIX)]
+        if not self.serving or not any(device.state == "up" for device in devices):
             return False
         return not self._strict or self._repository.all_ready()
 
@@ -79,7 +86,18 @@ class Overview:
 
     def queued_rows(self) -> dict[ModelRef, int]:
         """Return the rows that wait, by version."""
-        return self._policy.queued_rows()
+        waiting = self._policy.queued_rows()
+        for model, rows in self._engine.waiting_in_sequences().items():
+            waiting[model] = waiting.get(model, 0) + rows
+        return waiting
+
+    def queued_requests(self) -> dict[tuple[str, int], int]:
+        """Return the requests that wait, by name and version."""
+        waiting: dict[tuple[str, int], int] = {}
+        for source in (self._policy.queued_entries(), self._engine.waiting_in_sequences()):
+            for model, count in source.items():
+                waiting[model[:2]] = waiting.get(model[:2], 0) + count
+        return waiting
 
     def scheduler(self) -> PolicyStatistics:
         """Return how loaded the devices are, and how much waits."""
@@ -95,7 +113,7 @@ class Overview:
 
     def devices(self) -> Iterator[tuple[DeviceStatistics, float]]:
         """Yield every device with the share of the last second that it was busy."""
-        for statistics in self._pool.statistics():
+        for statistics in self._executors.statistics():
             yield statistics, self._pulse.busy_ratio(statistics.name)
 
     # -- readings, taken on the exposition's thread, so they only copy ------------------------
@@ -189,11 +207,14 @@ class Overview:
         ]
 
     def _queue_depth(self) -> Values:
-        waiting = self.queued_rows()
+        # By what clients see: a version that is being replaced may have rows waiting in two loads.
+        waiting: dict[tuple[str, int], int] = {}
+        for ref, rows in self.queued_rows().items():
+            waiting[ref[:2]] = waiting.get(ref[:2], 0) + rows
         for entry in self._repository.index():
             if entry.version is not None:
-                ref = (entry.name, entry.version)
-                yield (entry.name, str(entry.version)), waiting.get(ref, 0)  # type: ignore[call-overload]  # a ModelRef is such a tuple
+                version = (entry.name, entry.version)
+                yield (entry.name, str(entry.version)), waiting.get(version, 0)
 
     def _planned_seconds(self) -> Values:
         for one in self.latencies():

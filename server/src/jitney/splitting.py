@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import logging
-import struct
+import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from jitney.errors import BatchTooLarge, InferenceFailed, JitneyError, OutputTooLarge
 from jitney.scheduling.batch import Entry, State
+from jitney.strings import row_offsets
 from jitney.types import BatchOutputs, OutputTensor, Placed, Request, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from jitney.datatypes import DataType
-    from jitney.types import Buffer, TensorHeader
+    from jitney.types import Bytes, TensorHeader
 
 __all__ = ["MAX_PARTS", "Budget", "Splitter", "spans"]
 
@@ -25,8 +26,6 @@ MAX_PARTS: Final = 1024
 """Parts of one request. Each is an entry in a queue, and costs as much as a request of its own."""
 MAX_OUTPUT_BYTES: Final = (1 << 31) - (1 << 20)
 """Bytes of a joined reply: what protobuf can read, less a MiB for names and shapes."""
-LENGTH: Final = struct.Struct("<I")
-"""What stands before each element of a BYTES tensor."""
 
 
 class Scheduling(Protocol):
@@ -129,11 +128,16 @@ class _Joint:
         :raises BatchTooLarge: as ``spans``.
         """
         whole, request = self._whole, self._whole.request
+        # What is elsewhere comes here first: parts of it are taken at several times.
+        local = [
+            data if isinstance(data, bytes | bytearray | memoryview) else data.read()
+            for data in request.data
+        ]
         starts = [
             _row_starts(tensor, data, whole.rows)
-            for tensor, data in zip(request.header.inputs, request.data, strict=True)
+            for tensor, data in zip(request.header.inputs, local, strict=True)
         ]
-        views = [memoryview(data) for data in request.data]
+        views = [memoryview(data) for data in local]
 
         def size(first: int, last: int) -> int:
             return sum(start(last) - start(first) for start in starts)
@@ -196,7 +200,7 @@ class _Joint:
             at = 0
             for p in placed:
                 data = p.request.data[p.order[i]]
-                region[at : at + len(data)] = data
+                region[at : at + len(data)] = data  # type: ignore[assignment]  # ours: a view
                 at += len(data)
 
     # -- the way out ----------------------------------------------------------------------------
@@ -253,6 +257,8 @@ class _Joint:
         )
         try:
             (reply,) = whole.request.carrier.reply([placed], outputs, [timing])
+            if isinstance(reply, JitneyError):
+                return None, reply
         except JitneyError as error:
             return None, error
         except Exception:  # a carrier is somebody else's code
@@ -278,12 +284,13 @@ class _Joint:
 class _Column:
     """One output of the whole request, as far as its parts have come."""
 
-    __slots__ = ("_charge", "_data", "_pieces", "_rows", "_spec")
+    __slots__ = ("_charge", "_data", "_labels", "_pieces", "_rows", "_spec")
 
     def __init__(self, rows: int, charge: Callable[[int], None]) -> None:
         self._rows = rows
         self._charge = charge
         self._spec: tuple[str, DataType, tuple[int, ...]] | None = None
+        self._labels: Sequence[str] = ()
         self._data = bytearray()
         self._pieces: dict[int, tuple[bytes, list[int]]] = {}
 
@@ -297,7 +304,7 @@ class _Column:
         first, last = p.first_row, p.first_row + p.rows
         row_bytes = len(tensor.data) // batch_rows
         if self._spec is None:
-            self._spec = spec
+            self._spec, self._labels = spec, tensor.labels
             if tensor.row_offsets is None:
                 # All of it at once: what does not fit is then known with the first part.
                 self._charge(self._rows * row_bytes)
@@ -329,7 +336,8 @@ class _Column:
             self._data = bytearray().join(data for data, _ in pieces)
             sizes = itertools.chain.from_iterable(sizes for _, sizes in pieces)
             offsets = list(itertools.accumulate(sizes, initial=0))
-        return OutputTensor(name, datatype, (self._rows, *dims), memoryview(self._data), offsets)
+        data = memoryview(self._data)
+        return OutputTensor(name, datatype, (self._rows, *dims), data, offsets, self._labels)
 
 
 def spans(whole: Entry, size: Callable[[int, int], int]) -> list[tuple[int, int]]:
@@ -368,7 +376,7 @@ def spans(whole: Entry, size: Callable[[int, int], int]) -> list[tuple[int, int]
     return found
 
 
-def _row_starts(tensor: TensorHeader, data: Buffer, rows: int) -> Callable[[int], int]:
+def _row_starts(tensor: TensorHeader, data: Bytes, rows: int) -> Callable[[int], int]:
     """Return what tells at which byte a row starts; the row behind the last starts at the end.
 
     The bytes were checked: there are as many as the shape says, and the elements of a BYTES tensor
@@ -377,12 +385,4 @@ def _row_starts(tensor: TensorHeader, data: Buffer, rows: int) -> Callable[[int]
     if tensor.datatype.item_size:
         row_bytes = len(data) // rows
         return lambda row: row * row_bytes
-    elements = 1
-    for size in tensor.shape[1:]:
-        elements *= size
-    starts, at = [0], 0
-    for _ in range(rows):
-        for _ in range(elements):
-            at += LENGTH.size + LENGTH.unpack_from(data, at)[0]
-        starts.append(at)
-    return starts.__getitem__
+    return row_offsets(data, rows, math.prod(tensor.shape[1:])).__getitem__

@@ -5,6 +5,7 @@ Nothing here knows gRPC, torch, or who produced the bytes.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -138,6 +139,16 @@ class Request:
         self.tenant = tenant
         self.model: ModelRef | None = None
 
+    def with_data(self, data: Sequence[Buffer]) -> Request:
+        """Return the same call, with other data."""
+        other = copy.copy(self)
+        other.data = data
+        return other
+
+    def release(self) -> None:
+        """Let go of the data: it has ended, and whoever still refers to it wants no more of it."""
+        self.data = ()
+
     def __repr__(self) -> str:
         """Return a line for logs and debuggers."""
         shapes = ", ".join(f"{t.name}{list(t.shape)}" for t in self.header.inputs)
@@ -162,9 +173,9 @@ class Timing(NamedTuple):
 class Placed(NamedTuple):
     """A request and its place in a batch: rows ``first_row`` … ``first_row + rows``.
 
-    ``order`` maps the model's inputs to the request's: input ``i`` of the model is
-    ``request.data[order[i]]``. ``outputs`` are the indices of the outputs to send, in the model's
-    order.
+    ``order`` maps the model's inputs to the request's, without those that are left out: the model's
+    ``i``-th input that is there is ``request.data[order[i]]``. ``outputs`` are the indices of the
+    outputs to send, in the model's order.
     """
 
     request: Request
@@ -210,9 +221,9 @@ class Carrier(Protocol):
     def gather(self, placed: Sequence[Placed], inputs: Sequence[memoryview]) -> None:
         """Copy the rows of every request into the batch's inputs.
 
-        ``inputs[i]`` is the writable region of the model's input ``i``, of exactly the rows of
-        ``placed``, in that order and one after the other. A row of BYTES has no fixed size, so its
-        length is that of the request's data.
+        ``inputs[i]`` is the writable region of the model's ``i``-th input that is there, of exactly
+        the rows of ``placed``, in that order and one after the other. A row of BYTES has no fixed
+        size, so its length is that of the request's data.
         """
 
     def reply(

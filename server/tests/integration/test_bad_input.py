@@ -75,14 +75,11 @@ def test_the_largest_message_is_refused_by_its_size(server: LiveServer) -> None:
     assert_unharmed(server)
 
 
-def test_compressed_requests_are_refused(server: LiveServer) -> None:
-    """Nothing is inflated: a compressed request is UNIMPLEMENTED."""
+def test_what_inflates_beyond_the_limit_is_refused(server: LiveServer) -> None:
+    """Inflating stops at the limit of a message: a few KiB that would become 64 MiB are refused."""
     with pytest.raises(grpc.RpcError) as caught:
-        server.infer_raw(
-            same("same_fp32", "FP32", [1, 8], bytes(32)).SerializeToString(),
-            compression=grpc.Compression.Gzip,
-        )
-    assert grpc.StatusCode.UNIMPLEMENTED == caught.value.code()
+        server.infer_raw(bytes(64 << 20), compression=grpc.Compression.Gzip)
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED == caught.value.code()
     assert_unharmed(server)
 
 

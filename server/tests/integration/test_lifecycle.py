@@ -364,12 +364,12 @@ def test_what_still_waits_at_the_end_of_a_drain_is_told_so(
 
 
 def test_the_explicit_mode_serves_what_is_named(start: Start, few: Path) -> None:
-    """It is ready when that is, the rest is listed as unloaded, and nothing suggests to call it."""
+    """It is ready when that is, the rest is listed by name, and nothing suggests to call it."""
     server = start(few, "--model-control-mode=explicit", "--load-model=same_fp32")
 
     assert server.client.server_ready()
     assert SERVING == health(server)
     states = {m.name: (m.state, m.reason) for m in server.client.models()}
     assert ("READY", "") == states.pop("same_fp32")
-    assert {("UNAVAILABLE", "unloaded")} == set(states.values())
+    assert {("", "")} == set(states.values())
     assert "crash" not in server.output()

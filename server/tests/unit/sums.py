@@ -33,13 +33,16 @@ def check_sums(world: World) -> None:
                 assert timed == entry.is_timed
             seen.update(lane.entries)
     assert seen == world.waiting.keys()
-    by_model, by_tenant = Counter[object](), Counter[object]()
+    by_model, by_tenant, by_class = Counter[object](), Counter[object](), Counter[object]()
     for entry in waiting:
         by_model[entry.key.model] += entry.rows
         if entry.tenant:
             by_tenant[entry.key.model, entry.tenant] += entry.rows
+        if entry.key.class_queue_rows:
+            by_class[entry.key.model, entry.priority] += entry.rows
     assert by_model == policy.queued_rows()
     assert by_tenant == backlog.tenant_rows
+    assert by_class == backlog.class_rows
     timed_entries = sum(entry.is_timed for entry in waiting)
     for heap, count in (
         (backlog.expiries, timed_entries),
@@ -89,5 +92,6 @@ def check_nothing_left(world: World) -> None:
         figures.staged,
     )
     assert set() == policy.waiting_models()
-    assert ({}, {}, set()) == (backlog.rows, backlog.tenant_rows, policy.unbegun)
+    assert ({}, {}, {}) == (backlog.rows, backlog.tenant_rows, backlog.class_rows)
+    assert set() == policy.unbegun
     assert None is policy.next_due(world.now)

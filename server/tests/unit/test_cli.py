@@ -162,7 +162,10 @@ def fake() -> Iterator[tuple[FakeServer, str]]:
         server.stop(None).wait()
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["pack"], ["inspect"], ["infer"], ["status"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["serve"], ["pack"], ["inspect"], ["import-triton"], ["infer"], ["status"]],
+)
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Help is printed, and is no failure."""
     assert main([*command, "--help"]) == 0

@@ -16,7 +16,10 @@ from jitney.config import Settings
 from jitney.config.key import KEYS
 from jitney.execution.link import KEPT_VARIABLES
 from jitney.overview import Overview
-from jitney.repository.manifest import parse_manifest
+from jitney.repository.manifest_reader import parse_manifest
+from jitney.repository.triton.fields import FIELDS, Treatment
+from jitney.repository.triton.mapping import manifest_of
+from jitney.repository.triton.text import parse_config
 from jitney.scheduling.batch import Reason
 from jitney.telemetry.metrics import WHY, Metrics
 from jitney.testing import FakeClock
@@ -68,7 +71,7 @@ def families() -> set[tuple[str, str, str]]:
     clock = FakeClock()
     # Gauges are only made here and never read, so nobody needs to be behind them.
     nobody = cast("Any", None)
-    overview = Overview(nobody, nobody, nobody, nobody, nobody, clock, strict_readiness=True)
+    overview = Overview(*[nobody] * 6, clock, strict_readiness=True)
     metrics = Metrics()
     found = set()
     for family in metrics.collect():
@@ -179,16 +182,42 @@ def test_every_error_is_in_the_table_with_its_status_and_reason() -> None:
 
 def test_the_example_of_a_model_toml_is_one() -> None:
     """The manifest in docs/models.md is read, and its keys have the defaults where they say so."""
-    (example,) = blocks(read(DOCS / "models.md"), "toml")
+    example, *_ = blocks(read(DOCS / "models.md"), "toml")
     defaults = parse_manifest("")
 
     manifest = parse_manifest(example)
 
-    batching = Settings().batching
-    assert (defaults.runtime, defaults.versions) == (manifest.runtime, manifest.versions)
+    assert dataclasses.replace(defaults, max_batch_size=32, inputs=None, outputs=None) == (
+        dataclasses.replace(manifest, batching=defaults.batching, inputs=None, outputs=None)
+    )
+    settings = Settings().batching
     given = dataclasses.asdict(manifest.batching) | {"max_batch_size": manifest.max_batch_size}
-    del given["enabled"], given["required"]
-    assert {key: getattr(batching, key) for key in given} == given
+    own = dataclasses.asdict(defaults.batching) | {"max_batch_size": None}
+    expected = {key: getattr(settings, key, default) for key, default in own.items()}
+    assert expected == given
+
+
+@pytest.mark.parametrize("page", ["models.md", "migrating-from-triton.md"])
+def test_examples_of_configurations_are_some(page: str) -> None:
+    """Whatever the pages show of model.toml and config.pbtxt is read without an error."""
+    text = read(DOCS / page)
+
+    for example in blocks(text, "toml"):
+        parse_manifest(example, lambda _: b"cat\ndog\n")
+    for example in blocks(text, "protobuf"):
+        manifest_of(parse_config(example), "m", read_file=lambda _: b"cat\ndog\n")
+
+
+def test_what_triton_configures_and_we_do_not_is_listed() -> None:
+    """docs/migrating-from-triton.md names each field that is refused or ignored."""
+    page = read(DOCS / "migrating-from-triton.md")
+    missing = {
+        path
+        for path, rule in FIELDS.items()
+        if rule.treatment in (Treatment.REFUSE, Treatment.WARN) and f"`{path}`" not in page
+    }
+
+    assert set() == missing
 
 
 # -- links ----------------------------------------------------------------------------------------

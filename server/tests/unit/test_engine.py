@@ -79,6 +79,7 @@ def test_a_request_is_answered_by_the_version_that_its_reply_names() -> None:
     bench = Bench(version_of(version=1), version_of(version=3), version_of(version=9, devices=()))
     bench.engine.model_refused("cpu", ModelRef("echo", 9), ModelError("broken"))
     request = make_request(id="a", rows=2, dims=(3,))
+    [data] = request.data
 
     bench.submit(request)
     assert (1, 24) == bench.in_flight
@@ -87,8 +88,9 @@ def test_a_request_is_answered_by_the_version_that_its_reply_names() -> None:
 
     [(name, reply, error)] = bench.told
     assert ("a", None, ModelRef("echo", 3)) == (name, error, reply.model)
-    assert {"y": request.data[0]} == reply.outputs
+    assert {"y": data} == reply.outputs
     assert (0, 0) == bench.in_flight
+    assert () == request.data  # whoever still refers to it does not keep its tensors
 
 
 def test_requests_of_equal_shape_share_a_batch_and_others_do_not() -> None:
@@ -278,7 +280,7 @@ def test_a_request_without_wishes_has_none() -> None:
 
 def test_defaults_of_the_model_hold_from_arrival() -> None:
     """A default deadline and timeout begin when the request comes; so does a timeout of its own."""
-    bench = Bench(version_of(limits=LIMITS._replace(default_slo=2.0, default_timeout=0.5)))
+    bench = Bench(version_of(limits=LIMITS._replace(default_slo=2.0, default_timeouts=(0.5,) * 3)))
     arrived = bench.clock.now()
     later = make_request()
     later.timeout = 0.75
@@ -340,6 +342,7 @@ def test_a_request_larger_than_a_batch_is_answered_in_one_reply() -> None:
     """Twenty rows are three batches of at most eight, one reply, and one request in the figures."""
     bench = Bench()
     request = make_request(id="a", rows=20, dims=(3,))
+    [data] = request.data
     bench.submit(request)
     assert (1, 240) == bench.in_flight
 
@@ -350,7 +353,7 @@ def test_a_request_larger_than_a_batch_is_answered_in_one_reply() -> None:
     bench.clock.run_soon()
 
     [(_, reply, error)] = bench.told
-    assert (None, 20, {"y": request.data[0]}) == (error, reply.rows, reply.outputs)
+    assert (None, 20, {"y": data}) == (error, reply.rows, reply.outputs)
     assert Timing(0.625, 0.0, 0.375, 0.0, 0.75) == reply.timing
     assert [7, 7, 6] == sorted((batch.rows for batch in bench.executor.started), reverse=True)
     figures = bench.metrics.figures(ECHO)

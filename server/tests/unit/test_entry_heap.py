@@ -45,6 +45,15 @@ def test_who_left_otherwise_is_never_given_out() -> None:
     assert [waiting] == heap.pop_until(9.0)
 
 
+def test_nothing_is_kept_when_nothing_waits() -> None:
+    """However few left, their tensors are not held by a queue that is empty."""
+    heap, [entry] = heap_of(1.0)
+    entry.state = State.RUNNING
+    heap.left()
+
+    assert 0 == len(heap)
+
+
 def test_an_entry_can_be_postponed() -> None:
     """What was given out too early comes again at its new moment."""
     heap, [entry] = heap_of(1.0)

@@ -21,6 +21,7 @@ from jitney_client.protocol import inference as pb
 
 if TYPE_CHECKING:
     from jitney.repository.handle import ModelVersion
+    from jitney.types import ModelRef
 
 KEY = make_key(max_rows=8)
 PROFILE = report().latency
@@ -32,6 +33,14 @@ class Pool:
     def statistics(self) -> list[DeviceStatistics]:
         """Return one that is up."""
         return [DeviceStatistics("d0", "up", "", "a device", 0, pinned=False, memory_bytes={})]
+
+
+class Waiting:
+    """An engine with nothing in sequences."""
+
+    def waiting_in_sequences(self) -> dict[ModelRef, int]:
+        """Return nothing."""
+        return {}
 
 
 class Pulse:
@@ -54,6 +63,7 @@ class Bench:
         self.overview = Overview(
             self.repository,
             cast("Any", Pool()),
+            cast("Any", Waiting()),
             self.policy,
             Admission(LimitSettings()),
             cast("Any", Pulse()),

@@ -53,3 +53,42 @@ def test_an_unknown_key_is_shown_escaped() -> None:
         TensorSpec.from_json(TENSOR | {"\ud800\x1b": 1}, "input[0]")
     assert str(caught.value).isascii()
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("shape", "reshape"),
+    [
+        (["N", 1], []),
+        (["N", 6], [2, 3]),
+        (["N", 2, 3], [3, 2]),
+        (["N", -1, 4], [-1, 2, 2]),
+        (["N", 2, "L", 3], [2, 1, -1, 3]),
+        ([16], [1, 16]),
+    ],
+)
+def test_a_reshape_with_equal_elements_survives_json(
+    shape: list[int | str], reshape: list[int]
+) -> None:
+    """Sizes that vary correspond in order."""
+    spec = TensorSpec.from_json(TENSOR | {"shape": shape, "reshape": reshape}, "input[0]")
+
+    assert (spec.reshape, spec.model_dims) == (tuple(reshape), tuple(reshape))
+    assert TensorSpec.from_json(json.loads(json.dumps(spec.to_json())), "input[0]") == spec
+
+
+@pytest.mark.parametrize(
+    ("shape", "reshape"),
+    [
+        (["N", 6], [2, 2]),
+        (["N", 6], [-1]),
+        (["N", -1, 4], [-1, 3]),
+        (["N", -1, 4], [4, -1]),
+        (["N", "L"], ["L"]),
+        (["N", 6], [6, 0]),
+        (["N", 6], None),
+    ],
+)
+def test_a_reshape_with_other_elements_is_refused(shape: list[int | str], reshape: object) -> None:
+    """Also one that would fit some sizes only."""
+    with pytest.raises(ConfigError, match=r"input\[0\]\.reshape"):
+        TensorSpec.from_json(TENSOR | {"shape": shape, "reshape": reshape}, "input[0]")

@@ -114,9 +114,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _read_toml(file: Path | None) -> ModelManifest:
-    from jitney.repository.manifest import ModelManifest, parse_manifest  # noqa: PLC0415  # light
+    from jitney.repository.manifest import ModelManifest  # noqa: PLC0415  # light
+    from jitney.repository.manifest_reader import parse_manifest  # noqa: PLC0415
+    from jitney.repository.side_files import reader_of  # noqa: PLC0415
 
-    return ModelManifest() if file is None else parse_manifest(_read_text(file))
+    if file is None:
+        return ModelManifest()
+    folder = file.resolve().parent
+    return parse_manifest(_read_text(file), reader_of(folder, str(folder)))
 
 
 def _either(

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from jitney.cli.failure import CommandError
 from jitney.clock import LoopClock
+from jitney.config import RepositorySettings
 from jitney.errors import ConfigError, ModelError
 from jitney.execution.device_worker import WorkerLimits
 from jitney.execution.discovery import choose_devices, cores, count_cuda_devices
 from jitney.execution.link import WorkerCommand
 from jitney.execution.pool import WorkerPool
+from jitney.repository.control import ModelControl
+from jitney.repository.preparing import Preparer
 from jitney.repository.repository import Repository
 from jitney.repository.scan import MODEL_FILE, safe_model_name
 
@@ -54,7 +57,7 @@ def located(model: str, roots: Sequence[Path]) -> Iterator[tuple[tuple[Path, ...
     """Give the repositories in which a model is, and its name there.
 
     :param model: a name in ``roots``, a model's folder, or a file. A file becomes the only model of
-        a temporary repository, with the ``model.toml`` that stands where a repository has it.
+        a temporary repository, with the configuration that stands where a repository has it.
     :raises ConfigError: when it is neither a name nor there.
     """
     path = Path(model)
@@ -74,16 +77,20 @@ def located(model: str, roots: Sequence[Path]) -> Iterator[tuple[tuple[Path, ...
 def _copied(file: Path, root: Path) -> str:
     """Copy a file into an empty repository; return the name of its model there."""
     folder, version, name = file.parent.parent, "1", file.stem
-    manifest = None
-    if file.name == MODEL_FILE and VERSION.match(file.parent.name):
-        version, name, manifest = file.parent.name, folder.name, folder / "model.toml"
+    configured = file.name == MODEL_FILE and VERSION.match(file.parent.name) is not None
+    if configured:
+        version, name = file.parent.name, folder.name
     if not safe_model_name(name):
         name = "model"
     target = root / name / version
     target.mkdir(parents=True)
     shutil.copyfile(file, target / MODEL_FILE)
-    if manifest is not None and manifest.is_file():
-        shutil.copyfile(manifest, root / name / manifest.name)
+    # What configures it, and whatever that names: lists of labels, samples to warm up with.
+    for beside in folder.iterdir() if configured else ():
+        if beside.is_file():
+            shutil.copyfile(beside, root / name / beside.name)
+        elif beside.name == "warmup" and beside.is_dir():
+            shutil.copytree(beside, root / name / beside.name)
     return name
 
 
@@ -114,19 +121,20 @@ async def sweep(
     limits = WorkerLimits(devices.start_timeout_seconds, devices.load_timeout_seconds)
     pool = WorkerPool([command], clock, limits)
     with located(model, settings.repository.model_repository) as (roots, name_there):
-        repository = Repository(
-            roots, settings.batching, devices.slot_bytes, [name], say, clock.now
-        )
-        repository.find()
+        loader = _TunedLoader(pool, tune)
+        repository = Repository()
+        preparer = Preparer(settings.batching, devices.slot_bytes, [name], say, clock.now)
+        place = RepositorySettings(model_repository=tuple(roots))
+        control = ModelControl(repository, preparer, loader, place, say)
+        control.find()
         if name_there not in repository.names():
             known = ", ".join(repository.names()) or "none"
             msg = f"there is no model {name_there!r} in the repository; found are {known}"
             raise ConfigError(msg)
-        loader = _TunedLoader(pool, tune)
         try:
             await pool.launch(_Nobody())
             _ensure_up(pool)
-            await repository.load_all(loader, [name_there])
+            await control.load_all([name_there])
             description = pool.statistics()[0].description
         finally:
             await pool.stop(STOP_TIMEOUT)
@@ -166,11 +174,21 @@ class _TunedLoader:
         self._pool.unload(spec.ref)
         return outcomes
 
+    def unload(self, ref: ModelRef) -> None:
+        """Drop a version, which happened already."""
+        self._pool.unload(ref)
+
 
 class _Nobody:
     """A ``Listener`` who does not mind: there are no batches, and loads are waited for."""
 
     def completed(self, batch: Batch, completion: Completion) -> None:
+        """Do nothing."""
+
+    def produced(self, batch: Batch, completion: Completion) -> None:
+        """Do nothing."""
+
+    def detached(self, batch: Batch, completion: Completion) -> None:
         """Do nothing."""
 
     def device_up(self, device: str) -> None:

@@ -46,6 +46,8 @@ def _metavar(key: Key) -> str:
         return "|".join(key.setting.choices)
     if key.kind == tuple[Path, ...]:
         return "DIR"
+    if key.setting.is_file:
+        return "FILE"
     for unit in ("seconds", "ms", "bytes", "port"):
         if key.field.endswith("_" + unit):
             return unit.upper()

@@ -39,7 +39,7 @@ class Setting:
     """What is said about one setting beside its type and its default.
 
     ``low`` and ``high`` are inclusive bounds of a number. ``choices`` or ``pattern`` restrict a
-    text; ``form`` describes the pattern to a person.
+    text; ``form`` describes the pattern to a person. ``is_file`` marks a text that is a path.
     """
 
     help: str
@@ -48,10 +48,15 @@ class Setting:
     choices: tuple[str, ...] = ()
     pattern: str | None = None
     form: str = ""
+    is_file: bool = False
 
 
 def _setting(default: object, help_: str, **bounds: Any) -> Any:  # noqa: ANN401  # as field() is
     return field(default=default, metadata={"setting": Setting(help_, **bounds)})
+
+
+def _file(help_: str) -> Any:  # noqa: ANN401  # as field() is
+    return _setting("", help_, pattern=r"[^\0]*", form="a file, or nothing", is_file=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,41 @@ class ServerSettings:
         default=False,
         help_="listen on an address that other machines reach, although there is no TLS",
     )
+    tls_certificate: str = _file(
+        "certificate of the server in PEM form, followed by those between it and its root; with "
+        "tls_key, the gRPC port takes encrypted connections only",
+    )
+    tls_key: str = _file("private key of tls_certificate in PEM form")
+    tls_client_ca: str = _file(
+        "certificates in PEM form; only callers with one that these have signed may connect",
+    )
     reflection: bool = _setting(
         default=True, help_="answer server reflection, which grpcurl and the like need"
+    )
+    triton_compat: bool = _setting(
+        default=False,
+        help_="answer with Triton's status codes where ours are others on purpose, and under its "
+        "name, for programs that compare them",
+    )
+    forward_metadata: str = _setting(
+        "",
+        "regular expression; metadata of a call whose keys match it become parameters of its "
+        "requests, which the built-in echo model shows. Empty: none do",
+        pattern=r"[^\n]*",
+        form="a regular expression such as x-trace-.*",
+    )
+    allow_client_shm: bool = _setting(
+        default=False,
+        help_="let callers on this machine pass tensors in POSIX shared memory. Whoever may call "
+        "can then read and write, through the server, every object in it that the server's user "
+        "may",
+    )
+    client_shm_prefix: str = _setting(
+        "",
+        "with allow_client_shm, what the names of these objects have to begin with; empty: "
+        "anything that is not known to belong to others",
+        pattern=r"[A-Za-z0-9_.-]{0,100}",
+        form="the beginning of a name such as tensors_, or nothing",
     )
     drain_delay_seconds: float | None = _setting(
         None,
@@ -97,13 +135,29 @@ class ServerSettings:
         if self.grpc_port == self.metrics_port != 0:
             msg = f"server.grpc_port and server.metrics_port: both are {self.grpc_port}"
             raise ConfigError(msg)
-        if not self.loopback and not self.insecure:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            msg = "server.tls_certificate, server.tls_key: one needs the other"
+            raise ConfigError(msg)
+        if self.tls_client_ca and not self.tls:
+            msg = "server.tls_client_ca: needs server.tls_certificate and server.tls_key"
+            raise ConfigError(msg)
+        if not self.loopback and not self.insecure and not self.tls:
             msg = (
                 f"server.host: {self.host!r} can be reached from other machines, and connections "
-                "are not encrypted; say --insecure (server.insecure = true) to accept that, or "
-                "listen on 127.0.0.1"
+                "are not encrypted; give --tls-certificate and --tls-key, say --insecure "
+                "(server.insecure = true) to accept that, or listen on 127.0.0.1"
             )
             raise ConfigError(msg)
+        try:
+            re.compile(self.forward_metadata)
+        except re.error as error:
+            msg = f"server.forward_metadata: not a regular expression: {error}"
+            raise ConfigError(msg) from None
+
+    @property
+    def tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return bool(self.tls_certificate)
 
     @property
     def url_host(self) -> str:
@@ -150,7 +204,35 @@ class LimitSettings:
     max_concurrent_streams: int = _setting(
         128, "calls open at once on one connection", low=1, high=(1 << 31) - 1
     )
+    max_shm_regions: int = _setting(
+        1024,
+        "regions of shared memory registered at once; each holds a file descriptor",
+        low=1,
+        high=1 << 16,
+    )
+    max_shm_bytes: int = _setting(
+        1 << 36, "bytes of these regions, all together", low=1, high=1 << 44
+    )
     max_connections: int = _setting(2048, "connections open at once", low=1, high=1 << 20)
+    compression: bool = _setting(
+        default=True,
+        help_="take compressed requests (gzip, deflate); max_message_bytes holds for what they "
+        "inflate to. Replies are never compressed",
+    )
+    max_stream_requests: int = _setting(
+        256,
+        "requests of one stream whose replies were not all sent; beyond it, nothing more is read "
+        "from the stream",
+        low=1,
+        high=1 << 20,
+    )
+    max_stream_bytes: int = _setting(
+        256 * MIB,
+        "bytes of replies that may wait to be read on one stream; near it nothing more is read, "
+        "and where a decoupled model exceeds it, the stream ends",
+        low=1,
+        high=1 << 40,
+    )
     tenant_metadata_key: str = _setting(
         "",
         "metadata key of a call that names its tenant, such as x-tenant; tenants share the server "
@@ -315,14 +397,30 @@ class RepositorySettings:
     )
     model_control_mode: str = _setting(
         "none",
-        "none serves everything that is found at the start, explicit only what load_model names",
-        choices=("none", "explicit"),
+        "none serves everything that is found at the start; poll looks again every "
+        "repository_poll_seconds, and loads, reloads and unloads what changed; explicit serves "
+        "what load_model names, and lets callers load and unload models",
+        choices=("none", "poll", "explicit"),
     )
     load_model: str = _setting(
         "",
-        "models to load at the start in the explicit mode, separated by commas",
-        pattern=r"[A-Za-z0-9_.,-]*",
-        form="names of models, separated by commas",
+        "models to load at the start in the explicit mode, separated by commas; * for all",
+        pattern=r"\*|[A-Za-z0-9_.,-]*",
+        form="names of models, separated by commas, or *",
+    )
+    repository_poll_seconds: float = _setting(
+        15.0, "how often the poll mode looks for changes", low=0.1, high=86_400
+    )
+    allow_model_uploads: bool = _setting(
+        default=False,
+        help_="in the explicit mode, accept model files over the network. They are programs: "
+        "whoever may send them can run what they like in a worker",
+    )
+    max_upload_bytes: int = _setting(
+        256 * MIB,
+        "largest total of the files of one upload, in bytes; max_message_bytes limits it as well",
+        low=1,
+        high=MAX_WIRE_MESSAGE,
     )
     exit_on_error: bool = _setting(
         default=False, help_="end when a model fails to load at the start"
@@ -339,6 +437,9 @@ class RepositorySettings:
         if self.load_model and self.model_control_mode != "explicit":
             msg = "repository.load_model: needs --model-control-mode explicit"
             raise ConfigError(msg)
+        if self.allow_model_uploads and self.model_control_mode != "explicit":
+            msg = "repository.allow_model_uploads: needs --model-control-mode explicit"
+            raise ConfigError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +450,10 @@ class TelemetrySettings:
         "info", "the least severe messages to log", choices=("debug", "info", "warning", "error")
     )
     metrics: bool = _setting(default=True, help_="serve the metrics page")
+    trace_file: str = _file(
+        "file to which traces are appended, a line of JSON each; without one they go to the log. "
+        "The RPC TraceSetting says what is traced, at first nothing",
+    )
 
 
 @dataclass(frozen=True, slots=True)

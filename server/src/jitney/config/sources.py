@@ -42,7 +42,7 @@ def load_settings(
     :param argv_values: what ``flag_values`` returned: paths such as ``server.grpc_port`` to the
         text given, or to a list of texts where the flag may be repeated.
     :param environ: the environment; only names that begin with ``JITNEY_`` are looked at.
-    :param file: a TOML file with one table per section; relative folders in it are relative to it.
+    :param file: a TOML file with one table per section; folders and files in it are relative to it.
     :raises ConfigError: naming the flag, the variable or the key that is wrong.
     """
     merged: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
@@ -103,10 +103,17 @@ def _from_file(file: Path | None) -> Iterable[tuple[Key, object]]:
                 msg = f"{file.name}: {path}: no such setting{_similar(path, BY_PATH)}"
                 raise ConfigError(msg)
             checked = _checked(key.from_value, value, f"{file.name}: {path}")
-            if isinstance(checked, tuple):
-                # A server is often started from elsewhere than where its settings lie.
-                checked = tuple(file.parent / folder for folder in checked)
-            yield key, checked
+            yield key, _beside(file, checked, key)
+
+
+def _beside(file: Path, value: object, key: Key) -> object:
+    """Return a value as it is, or folders and files in it relative to the settings file.
+
+    A server is often started from elsewhere than where its settings lie.
+    """
+    if isinstance(value, tuple):
+        return tuple(file.parent / folder for folder in value)
+    return str(file.parent / str(value)) if key.setting.is_file and value else value
 
 
 def _checked(read: Callable[[T], object], value: T, where: str) -> object:
