@@ -28,7 +28,7 @@ GIB: Final = 1 << 30
 INTRODUCTION: Final = """\
 # Settings
 
-<!-- Written by docs/generate_settings.py from jitney/config/settings.py; do not edit. -->
+<!-- Written by docs/generate_settings.py from jitney/config; do not edit. -->
 
 Every setting of `jitney serve` has three names: a flag, an environment variable, and a key of the
 settings file (TOML, one table per section, given with `--config FILE`). Where several of them are

@@ -7,9 +7,6 @@ import contextlib
 import gc
 import logging
 import platform
-import shutil
-import signal
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,7 +32,7 @@ from jitney.scheduling.scheduler import Scheduler
 from jitney.telemetry.exposition import MetricsPage
 from jitney.telemetry.gpu import Gpus
 from jitney.telemetry.host import Host
-from jitney.telemetry.logs import FORMAT, LogControl, initial
+from jitney.telemetry.logs import LogControl, initial
 from jitney.telemetry.metrics import Metrics, Reading
 from jitney.telemetry.pulse import Pulse
 from jitney.telemetry.tracing import TraceFile, Tracer
@@ -59,19 +56,15 @@ from jitney.triton_sources import TritonSources
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from jitney.config import Settings
-    from jitney.config.settings import DeviceSettings
+    from jitney.config import DeviceSettings, Settings
 
-__all__ = ["Server", "serve", "worker_commands"]
+__all__ = ["Server", "worker_commands"]
 
 log = logging.getLogger(__name__)
 
 WORKER_STOP_TIMEOUT: Final = 5.0
 REPLY_GRACE: Final = 0.5
 """Seconds that replies may take to leave once the last one is made."""
-MIN_SWITCH_INTERVAL: Final = 5e-4
-"""Seconds after which a thread that runs Python lets another one run. At the default of 5 ms, a
-scrape of the metrics page would delay the event loop by that much."""
 
 
 class Server:
@@ -313,134 +306,3 @@ async def _either(event: asyncio.Event, seconds: float) -> None:
     if seconds > 0:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), seconds)
-
-
-def serve(
-    settings: Settings,
-    environment: Mapping[str, str],
-    commands: Sequence[WorkerCommand] = (),
-) -> int:
-    """Run a server until a signal ends it; return the exit code.
-
-    :param environment: of the process; workers are given a few variables of it.
-    :param commands: the workers; none for those of the devices that the settings name.
-    """
-    logging.basicConfig(
-        level=settings.telemetry.log_level.upper(),
-        format=FORMAT,
-        stream=sys.stderr,
-    )
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
-    sys.setswitchinterval(MIN_SWITCH_INTERVAL)
-    try:
-        import uvloop  # noqa: PLC0415  # optional: not on every platform
-    except ImportError:
-        factory = None
-    else:
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_serve(settings, environment, commands))
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out what grpcio logs when a call's deadline passes while its reply is written.
-
-    It is no fault of anybody's, happens under every overload, and comes with a traceback each time.
-    """
-    return "ExecuteBatchError" not in record.getMessage()
-
-
-async def _serve(
-    settings: Settings, environment: Mapping[str, str], commands: Sequence[WorkerCommand]
-) -> int:
-    stopping, forced = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        (forced if stopping.is_set() else stopping).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-
-    def say(text: str) -> None:
-        # Parts of it come out of model files: no control characters, and nothing that the
-        # terminal's encoding does not have.
-        lines = ("".join(c if c.isprintable() else "?" for c in line) for line in text.split("\n"))
-        encoding = sys.stdout.encoding or "utf-8"
-        text = "\n".join(lines).encode(encoding, "replace").decode(encoding)
-        with contextlib.suppress(OSError):  # whoever watched may have gone: `serve | head`
-            print(text, flush=True)  # noqa: T201
-
-    server = Server(settings, environment, say, commands)
-    starting = asyncio.ensure_future(server.start())
-    stop = asyncio.ensure_future(stopping.wait())
-    await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
-    try:
-        if starting.done():
-            if starting.exception() is not None:
-                forced.set()  # nobody was served, so there is nothing to be polite about
-            await starting
-            for line in _banner(server):
-                say(line)
-            hopeless = asyncio.ensure_future(server.hopeless.wait())
-            await asyncio.wait((stop, hopeless), return_when=asyncio.FIRST_COMPLETED)
-            hopeless.cancel()
-            if server.hopeless.is_set():
-                forced.set()
-                server.ensure_a_device()
-            say("stopping: finishing what was accepted (a second signal ends at once)")
-        else:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            forced.set()
-    finally:
-        stop.cancel()
-        await server.stop(forced)
-    say("stopped")
-    return 0
-
-
-def _banner(server: Server) -> list[str]:
-    lines = ["", "jitney is serving:"]
-    for entry in server.repository.index():
-        if not entry.wanted:
-            continue
-        if entry.version is None:
-            lines.append(f"  {entry.name:<16} not loaded: {_first_line(entry.reason)}")
-            continue
-        version = server.repository.visible(entry.name, entry.version)
-        if version is None or entry.state != "READY":
-            lines.append(
-                f"  {entry.name:<16} version {entry.version}: {entry.state.value}: "
-                f"{_first_line(entry.reason)}"
-            )
-            continue
-        devices = ", ".join(f"{d} ({r.form})" for d, r in sorted(version.reports.items()))
-        limit = version.max_batch_size
-        batches = f"batches of up to {limit} rows" if limit else "no batching"
-        lines.append(f"  {entry.name:<16} version {entry.version} on {devices}, {batches}")
-    host = server.settings.server.url_host
-    lines += ["", f"gRPC     {host}:{server.grpc.port}   (inference.GRPCInferenceService)"]
-    if server.page is not None:
-        lines.append(f"metrics  http://{host}:{server.page.port}/metrics")
-    where = "" if server.grpc.port == 8001 else f" --address {host}:{server.grpc.port}"  # noqa: PLR2004
-    # What can be copied and pasted: under `make serve` the command is not on the PATH.
-    command = "jitney" if shutil.which("jitney") else sys.argv[0]
-    calls = [f"{command} status", *(f"{command} infer {hint}" for hint in _hints(server))]
-    lines += ["", *(f"{'' if i else 'try':<8} {call}{where}" for i, call in enumerate(calls))]
-    lines.append("stop     Ctrl-C")
-    return lines
-
-
-def _hints(server: Server) -> list[str]:
-    """Return how to call the sample models, as far as they are served."""
-    samples = {
-        "digits": "digits --image models/repository/digits/examples/4.png",
-        "minilm": 'minilm --text "a small bus"',
-    }
-    ready = {version.ref.name for version in server.repository.versions() if version.reports}
-    return [hint for name, hint in samples.items() if name in ready]
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0] if text else ""

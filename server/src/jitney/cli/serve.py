@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; return the server's exit code."""
     settings = load_settings(flag_values(arguments), os.environ, arguments.config)
     try:
-        from jitney.app import serve  # noqa: PLC0415  # brings the whole server along
+        from jitney.serving import serve  # noqa: PLC0415  # brings the whole server along
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package == "jitney":

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from jitney.config.batching import BatchingSettings
+from jitney.config.devices import DeviceSettings
 from jitney.config.flags import add_flags, flag_values
-from jitney.config.settings import (
-    BatchingSettings,
-    DeviceSettings,
-    LimitSettings,
-    RepositorySettings,
-    ServerSettings,
-    Settings,
-    TelemetrySettings,
-)
+from jitney.config.limits import LimitSettings
+from jitney.config.repository import RepositorySettings
+from jitney.config.server import ServerSettings
+from jitney.config.settings import Settings
 from jitney.config.sources import load_settings
+from jitney.config.telemetry import TelemetrySettings
 
 __all__ = [
     "BatchingSettings",

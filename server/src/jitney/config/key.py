@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jitney.config.settings import Setting, Settings
+from jitney.config.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from jitney.config.setting import Setting
 
 __all__ = ["AUTO", "BY_PATH", "KEYS", "PREFIX", "SECTIONS", "Key", "WrongValueError"]
 

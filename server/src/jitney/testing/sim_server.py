@@ -11,10 +11,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from jitney.app import serve
 from jitney.config import add_flags, flag_values, load_settings
 from jitney.errors import JitneyError
 from jitney.execution.link import WorkerCommand
+from jitney.serving import serve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

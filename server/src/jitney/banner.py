@@ -1,0 +1,59 @@
+"""What a server says once it is up: what it serves, where, and how to call it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jitney.app import Server
+
+__all__ = ["banner"]
+
+
+def banner(server: Server) -> list[str]:
+    """Return the lines."""
+    lines = ["", "jitney is serving:"]
+    for entry in server.repository.index():
+        if not entry.wanted:
+            continue
+        if entry.version is None:
+            lines.append(f"  {entry.name:<16} not loaded: {_first_line(entry.reason)}")
+            continue
+        version = server.repository.visible(entry.name, entry.version)
+        if version is None or entry.state != "READY":
+            lines.append(
+                f"  {entry.name:<16} version {entry.version}: {entry.state.value}: "
+                f"{_first_line(entry.reason)}"
+            )
+            continue
+        devices = ", ".join(f"{d} ({r.form})" for d, r in sorted(version.reports.items()))
+        limit = version.max_batch_size
+        batches = f"batches of up to {limit} rows" if limit else "no batching"
+        lines.append(f"  {entry.name:<16} version {entry.version} on {devices}, {batches}")
+    host = server.settings.server.url_host
+    lines += ["", f"gRPC     {host}:{server.grpc.port}   (inference.GRPCInferenceService)"]
+    if server.page is not None:
+        lines.append(f"metrics  http://{host}:{server.page.port}/metrics")
+    where = "" if server.grpc.port == 8001 else f" --address {host}:{server.grpc.port}"  # noqa: PLR2004
+    # What can be copied and pasted: under `make serve` the command is not on the PATH.
+    command = "jitney" if shutil.which("jitney") else sys.argv[0]
+    calls = [f"{command} status", *(f"{command} infer {hint}" for hint in _hints(server))]
+    lines += ["", *(f"{'' if i else 'try':<8} {call}{where}" for i, call in enumerate(calls))]
+    lines.append("stop     Ctrl-C")
+    return lines
+
+
+def _hints(server: Server) -> list[str]:
+    """Return how to call the sample models, as far as they are served."""
+    samples = {
+        "digits": "digits --image models/repository/digits/examples/4.png",
+        "minilm": 'minilm --text "a small bus"',
+    }
+    ready = {version.ref.name for version in server.repository.versions() if version.reports}
+    return [hint for name, hint in samples.items() if name in ready]
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""
