@@ -2,6 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# What only the conformance suite needs: other clients of the protocol, each on its own.
+COMPAT := .compat
+OLD_CLIENT := $(COMPAT)/tritonclient-2.41
 # The first interpreter that we support (3.11 to 3.13), newest last because 3.11 is what we develop on.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	command -v $$p >/dev/null 2>&1 && \
@@ -9,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	{ echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format lint types imports stubs-check protos bench simulate policy-cost wallclock gpu-check clean
+.PHONY: help serve models test conformance compat check format lint types imports stubs-check protos bench simulate policy-cost wallclock gpu-check clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +40,44 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.pip
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[server]' --group dev
 	@touch $@ $(VENV)/.serve
 
+# The oldest public client beside the newest, which is in $(VENV): a folder to put first on the path.
+# With it comes the binary of perf_analyzer. No dependencies: $(VENV) has newer ones already. But its
+# shared memory wants pkg_resources, which setuptools had until recently, and which is all that is
+# kept of the last release in which it warned nobody.
+$(OLD_CLIENT)/.done: | $(VENV)/.pip
+	@echo "== installing tritonclient 2.41"
+	@rm -rf $(OLD_CLIENT)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(OLD_CLIENT) \
+		tritonclient==2.41.0 setuptools==66.1.1
+	@rm -rf $(OLD_CLIENT)/setuptools $(OLD_CLIENT)/_distutils_hack \
+		$(OLD_CLIENT)/setuptools-* $(OLD_CLIENT)/*.pth
+	@touch $@
+
+# The libraries that perf_analyzer is linked with, in folders of their own: the wheel's package
+# `nvidia` would hide that of $(VENV), were it on the path. Where they cannot be had, its tests say
+# so and are skipped, which is why no failure here ends the run; the next run tries again.
+$(COMPAT)/cudart/.done: | $(VENV)/.pip
+	@rm -rf $(COMPAT)/cudart
+	@if $(BIN)/python -m pip install --quiet --no-deps --target $(COMPAT)/cudart \
+		nvidia-cuda-runtime-cu12==12.9.79; then touch $@; \
+	else echo "== no nvidia-cuda-runtime-cu12 for this machine: perf_analyzer will not be tested"; fi
+
+# apt-get knows no packages on a machine that was never updated.
+$(COMPAT)/libb64/.done:
+	@rm -rf $(COMPAT)/libb64 && mkdir -p $(COMPAT)/libb64
+	@if (cd $(COMPAT)/libb64 && \
+		{ apt-get download libb64-0d || { apt-get update && apt-get download libb64-0d; }; } && \
+		dpkg -x libb64-0d_*.deb .) >/dev/null 2>&1; then touch $@; \
+	else echo "== no libb64-0d from apt-get: perf_analyzer will not be tested"; fi
+
+# KServe's client wants versions of its own.
+$(COMPAT)/venv-kserve/.done:
+	@echo "== installing kserve"
+	@rm -rf $(COMPAT)/venv-kserve
+	$(or $(PYTHON),python3) -m venv $(COMPAT)/venv-kserve
+	$(COMPAT)/venv-kserve/bin/python -m pip install --quiet kserve==0.21.0
+	@touch $@
+
 # The generator is pinned to our oldest protobuf, which the tests should not be held to.
 .venv-stubs/.done: pyproject.toml
 	$(or $(PYTHON),python3) -m venv .venv-stubs
@@ -53,11 +94,25 @@ serve: $(VENV)/.serve ## install, build the sample models, serve them on 127.0.0
 	$(BIN)/python models/build.py || echo "== not every sample model could be built; serving the others"
 	$(BIN)/jitney serve --model-repository models/repository
 
+CONFORMANCE := server/tests/conformance
+# These start clients of their own, whichever tritonclient is found first: once is enough.
+OWN_CLIENTS := test_generated_stub test_kserve test_perf_analyzer
+WITH_OLD_CLIENT = PYTHONPATH=$(OLD_CLIENT) $(BIN)/python -m pytest -rs $(CONFORMANCE) \
+	$(OWN_CLIENTS:%=--ignore=$(CONFORMANCE)/%.py)
+
 # -- developing -----------------------------------------------------------------------------------
 
-test: $(VENV)/.dev ## run every test that needs no GPU
+test: $(VENV)/.dev compat ## run every test that needs no GPU
 	$(BIN)/python models/build.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -rs
+	$(WITH_OLD_CLIENT)
+
+conformance: $(VENV)/.dev compat ## run what shows that other clients work unchanged
+	$(BIN)/python -m pytest -rs $(CONFORMANCE)
+	$(WITH_OLD_CLIENT)
+
+compat: $(OLD_CLIENT)/.done $(COMPAT)/cudart/.done $(COMPAT)/libb64/.done \
+	$(COMPAT)/venv-kserve/.done .venv-stubs/.done
 
 check: format lint types imports stubs-check test ## everything that CI runs
 
@@ -79,7 +134,7 @@ stubs-check: .venv-stubs/.done
 protos: .venv-stubs/.done ## generate the stubs from protos/
 	.venv-stubs/bin/python protos/generate.py
 
-bench: $(VENV)/.dev models ## measure, each figure as a ratio of two things in one run
+bench: $(VENV)/.dev models compat ## measure, each figure as a ratio of two things in one run
 	cd server && ../$(BIN)/python -m benchmarks
 
 simulate: $(VENV)/.dev ## compare scheduling policies in virtual time; tables, plots, JSON
@@ -96,4 +151,4 @@ gpu-check: ## run the tests that need a CUDA device, with this machine's own pyt
 	PYTHONPATH=server/src:clients/python/src python3 -m pytest -m gpu server/tests/gpu
 
 clean: ## remove environments and built models
-	rm -rf $(VENV) .venv-stubs models/repository models/.cache
+	rm -rf $(VENV) .venv-stubs $(COMPAT) models/repository models/.cache

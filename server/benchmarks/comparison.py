@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from benchmarks.process import Round
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.process import CallerProcess, EchoProcess, ServerProcess
 
-__all__ = ["Effort", "Ratio", "Report", "Shape", "Side", "alternate", "ratio_of"]
+__all__ = [
+    "Effort",
+    "Ratio",
+    "Report",
+    "Shape",
+    "Side",
+    "alternate",
+    "ratio_of",
+    "take_turns",
+]
 
 WARM_UP_SECONDS: Final = 0.5
 Figure = Literal["rate", "p50_ms", "p99_ms", "cpu_ms"]
@@ -127,24 +136,37 @@ class Report:
 def alternate(
     callers: CallerProcess, sides: Sequence[Side], shape: Shape, effort: Effort
 ) -> dict[str, list[Round]]:
-    """Measure the sides in turn, A B A B …, after a short round each that does not count.
+    """Measure the sides in turn, by callers of the same shape.
 
     :raises BenchmarkError: when any call failed or was answered wrongly.
     """
-    rounds: dict[str, list[Round]] = {side.label: [] for side in sides}
+
+    def plays(side: Side) -> Callable[[float], Round]:
+        return lambda seconds: callers.run(
+            side.process,
+            side.process.address,
+            side.workload,
+            concurrency=shape.concurrency,
+            connections=shape.connections,
+            seconds=seconds,
+        )
+
+    return take_turns({side.label: plays(side) for side in sides}, effort)
+
+
+def take_turns(
+    plays: Mapping[str, Callable[[float], Round]], effort: Effort
+) -> dict[str, list[Round]]:
+    """Measure in turn, A B A B …, after a short round each that does not count.
+
+    :param plays: by label, what plays a round of some seconds.
+    """
+    rounds: dict[str, list[Round]] = {label: [] for label in plays}
     for nth in range(effort.rounds + 1):
-        for side in sides:
-            seconds = effort.seconds if nth else WARM_UP_SECONDS
-            seen = callers.run(
-                side.process,
-                side.process.address,
-                side.workload,
-                concurrency=shape.concurrency,
-                connections=shape.connections,
-                seconds=seconds,
-            )
+        for label, play in plays.items():
+            seen = play(effort.seconds if nth else WARM_UP_SECONDS)
             if nth:
-                rounds[side.label].append(seen)
+                rounds[label].append(seen)
     return rounds
 
 

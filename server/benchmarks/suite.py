@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.stage import Stage
     from benchmarks.workload import Workload
 
-__all__ = ["MANY", "batching", "large", "latency", "transport"]
+__all__ = ["CLOSED", "MANY", "batching", "large", "latency", "transport"]
 
 CLOSED: Final = "closed loop: every caller sends its next request when the last was answered"
 MANY: Final = Shape(concurrency=64, connections=4)
