@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jitney.app import Server
+    from jitney.config import ServerSettings
 
 __all__ = ["banner"]
 
@@ -31,18 +32,36 @@ def banner(server: Server) -> list[str]:
         devices = ", ".join(f"{d} ({r.form})" for d, r in sorted(version.reports.items()))
         limit = version.max_batch_size
         batches = f"batches of up to {limit} rows" if limit else "no batching"
+        if limit == 1:
+            batches = "one row at a time"
+        elif limit and not version.shares:
+            batches = f"one request of up to {limit} rows at a time"
         lines.append(f"  {entry.name:<16} version {entry.version} on {devices}, {batches}")
+    missing = len(server.repository.missing())
+    if missing and server.settings.repository.strict_readiness:
+        # Nothing else is wrong, so nothing else would tell why probes and balancers stay away.
+        lines += ["", f"not ready: {missing} not loaded, so health checks fail until they are;"]
+        lines += ["           --strict-readiness=false leaves them out of it"]
     host = server.settings.server.url_host
     lines += ["", f"gRPC     {host}:{server.grpc.port}   (inference.GRPCInferenceService)"]
     if server.page is not None:
         lines.append(f"metrics  http://{host}:{server.page.port}/metrics")
     where = "" if server.grpc.port == 8001 else f" --address {host}:{server.grpc.port}"  # noqa: PLR2004
+    where += _tls_flags(server.settings.server)
     # What can be copied and pasted: under `make serve` the command is not on the PATH.
     command = "jitney" if shutil.which("jitney") else sys.argv[0]
     calls = [f"{command} status", *(f"{command} infer {hint}" for hint in _hints(server))]
     lines += ["", *(f"{'' if i else 'try':<8} {call}{where}" for i, call in enumerate(calls))]
     lines.append("stop     Ctrl-C")
     return lines
+
+
+def _tls_flags(settings: ServerSettings) -> str:
+    """Return what callers need besides; which files of theirs that is, nobody here knows."""
+    flags = " --tls-ca CA.pem" if settings.tls else ""
+    if settings.tls_client_ca:
+        flags += " --tls-certificate YOURS.pem --tls-key YOURS.key"
+    return flags
 
 
 def _hints(server: Server) -> list[str]:

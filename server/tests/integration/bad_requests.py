@@ -254,8 +254,8 @@ def rows() -> Iterator[Case]:
     )
     yield Case(
         "more rows than a model without batching takes",
-        same("centred", "FP32", [2, 4], bytes(32)),
-        "inference request batch-size must be <= 1 for 'centred'",
+        same("centred", "FP32", [9, 4], bytes(144)),
+        "inference request batch-size must be <= 8 for 'centred'",
     )
     yield Case(
         "more bytes than a batch",

@@ -104,6 +104,13 @@ def test_rows_that_would_mix_run_alone(server: LiveServer, busy: Busy) -> None:
     assert {1: 3} == batches(server, "centred")
 
 
+def test_the_rows_of_one_request_run_together(server: LiveServer) -> None:
+    """Where rows influence each other, those of a request are one batch, as its caller means."""
+    values = np.array([[1.0] * 4, [3.0] * 4], np.float32)
+    result = server.client.infer("centred", {"x": values})["y"]
+    np.testing.assert_array_equal([[-1.0] * 4, [1.0] * 4], result)
+
+
 def test_a_request_that_is_too_late_never_runs(server: LiveServer, busy: Busy) -> None:
     """Behind a batch that takes longer than its deadline, it ends by the deadline and not by it."""
     before = server.figures("same_fp32")

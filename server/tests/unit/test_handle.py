@@ -198,6 +198,25 @@ def test_a_model_without_batch_dimension_runs_one_request_at_a_time() -> None:
     assert (1, False, 0) == (key.max_rows, key.batched, version.max_batch_size)
 
 
+def test_requests_that_share_no_batch_fill_one_each() -> None:
+    """Their key has room for their rows and no more, and they are never split."""
+    version = version_of()
+    version.loaded("cpu", dataclasses.replace(report(), batchable=False))
+
+    keys = [version.plan(header(rows, 4)).key for rows in (1, 3, 3)]
+
+    assert [1, 3, 3] == [key.max_rows for key in keys]
+    assert keys[1] is keys[2]
+    assert (False, False) == (version.shares, version.splits)
+
+
+def test_an_operator_may_let_every_request_run_alone() -> None:
+    """Whatever was proved of the model's rows."""
+    version = version_of(limits=LIMITS._replace(shared=False))
+
+    assert (False, 2) == (version.shares, version.plan(header(2, 4)).key.max_rows)
+
+
 def test_rows_without_bytes_are_batched_like_others() -> None:
     """Rows of 0 elements take no room, so only the batch limit counts."""
     assert 8 == version_of().plan(header(1, 0)).key.max_rows

@@ -22,6 +22,7 @@ from runtime_models import (
     Noise,
     Pooled,
     PuppetDevice,
+    Remembering,
     Roots,
     Same,
     Texts,
@@ -125,13 +126,36 @@ def test_a_form_that_answers_differently_is_not_used(
     assert report.warnings[0].startswith("the optimised form is not used: its output 'y' differs")
 
 
-def test_a_model_that_mixes_rows_is_not_batched(tmp_path: Path) -> None:
-    """It is served one row at a time, and the report says why."""
+def test_a_model_that_mixes_rows_is_given_one_request_at_a_time(tmp_path: Path) -> None:
+    """With as many rows as that one has, and the report says why."""
     report = load(Centred(), X4, tmp_path).report
 
-    assert (report.batchable, report.max_batch_size, report.buckets) == (False, 1, (1,))
+    assert (report.batchable, report.max_batch_size) == (False, 8)
     assert report.batchable_why.startswith("output 'y' of a row changes with the other rows")
-    assert report.warnings == (f"not batchable, one row at a time: {report.batchable_why}",)
+    assert report.warnings == (f"not batchable, one request at a time: {report.batchable_why}",)
+
+
+def test_a_model_that_mixes_rows_is_not_padded(tmp_path: Path) -> None:
+    """A row more, even one that nobody awaits, would change its answers."""
+    report = load(Centred(), X4, tmp_path, device=PuppetDevice()).report
+
+    assert (report.batchable, report.latency.padded) == (False, False)
+
+
+def test_a_model_for_single_rows_is_given_single_rows(tmp_path: Path) -> None:
+    """State of the shape of one row fails with more, which is no reason to refuse the model."""
+    report = load(Remembering(), X4, tmp_path).report
+
+    assert (report.batchable, report.max_batch_size) == (False, 1)
+    assert report.warnings[-1].startswith("one row at a time: 8 rows at once fail with")
+
+
+def test_an_operator_may_let_every_request_run_alone(tmp_path: Path) -> None:
+    """Nothing is proved then, and nothing warned about."""
+    report = load(Twice(), X4, tmp_path, shared=False).report
+
+    assert (report.batchable, report.max_batch_size, report.warnings) == (False, 8, ())
+    assert report.batchable_why == "its operator lets every request run alone"
 
 
 def test_a_model_that_mixes_rows_is_refused_where_batching_is_required(tmp_path: Path) -> None:
@@ -148,7 +172,7 @@ def test_a_model_that_writes_its_state_is_not_batched_and_starts_fresh(tmp_path:
 
     report = instance.report
     assert report.mutated_state == ("number", "runs", "seen")
-    assert (report.max_batch_size, report.form) == (1, "plain")
+    assert (report.batchable, report.form) == (False, "plain")
     forward = instance._forward  # the next run is to be the first
     assert forward is not None
     assert compare(forward._program([torch.zeros(1, 4)])[0], torch.ones(1, 4)) == (True, 0.0)
@@ -208,7 +232,9 @@ def test_bounds_keep_made_up_ids_inside_a_table(tmp_path: Path) -> None:
     output = (fp32("y", "N", 3),)
 
     assert load(Lookup(), Signature((ids,), output), tmp_path).report.batchable
-    with pytest.raises(ModelError, match="index out of range in self; do low and high bound"):
+    with pytest.raises(
+        ModelError, match="index out of range in self; correct the inputs in its sig"
+    ):
         load(Lookup(), Signature((wild,), output), tmp_path)
 
 

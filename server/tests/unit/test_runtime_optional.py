@@ -70,13 +70,13 @@ def test_a_key_that_is_left_out_is_not_in_the_dict(tmp_path: Path) -> None:
 
 
 def test_batches_without_optional_inputs_are_proved_as_well(tmp_path: Path) -> None:
-    """A model that mixes its rows only then is served one row at a time."""
+    """A model that mixes its rows only then is given one request at a time."""
     signature = Signature((fp32("x", "N", 2), maybe("mask")), Y2)
 
     good = Bench(Masked(), signature, CpuDevice(), tmp_path / "m.pt").instance.report
     bad = Bench(Masked(mixes=True), signature, CpuDevice(), tmp_path / "m.pt").instance.report
 
-    assert (good.batchable, bad.batchable, bad.max_batch_size) == (True, False, 1)
+    assert (good.batchable, bad.batchable) == (True, False)
     assert bad.batchable_why.startswith("without its optional inputs, output 'y' of a row changes")
 
 

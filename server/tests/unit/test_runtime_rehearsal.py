@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from runtime_models import X4, Centred, Masked, Picky, PuppetDevice, Texts, Twice, fp32, save
+from runtime_models import X4, Masked, Picky, PuppetDevice, Remembering, Texts, Twice, fp32, save
 
 from jitney.datatypes import DataType
 from jitney.errors import ModelError
@@ -52,16 +52,6 @@ def test_the_operators_batch_sizes_are_measured_with_ours(tmp_path: Path, device
     )
 
 
-def test_the_operators_batch_sizes_do_not_make_a_model_batchable(tmp_path: Path) -> None:
-    """One that mixes rows stays at one."""
-    report = load(Centred(), X4, tmp_path, buckets=(4,))
-
-    assert (report.buckets, report.warnings[-1]) == (
-        (1,),
-        "the buckets 4 are left out: a batch of this model has at most 1 row",
-    )
-
-
 ROW = torch.tensor([1.0, 2.0, 3.0, 4.0]).numpy().tobytes()
 OPTIONAL = Signature(
     (
@@ -99,10 +89,10 @@ def test_samples_are_run(tmp_path: Path, device: Device, inputs: tuple[WarmupInp
 
 
 def test_a_sample_of_more_rows_than_a_batch_is_run_in_parts(tmp_path: Path) -> None:
-    """That a model turned out not to be batchable is no fault of the sample."""
+    """That a model turned out to take single rows is no fault of the sample."""
     sample = WarmupSample("s", 3, 1, (WarmupInput("x", "data", (4,), ROW * 3),))
 
-    report = load(Centred(), X4, tmp_path, sample)
+    report = load(Remembering(), X4, tmp_path, sample)
 
     assert report.max_batch_size == 1
 

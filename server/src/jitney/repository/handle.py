@@ -99,7 +99,7 @@ class ModelVersion:
         self.reports: dict[str, LoadReport] = {}
         self._expected = set(devices)
         self._plans: dict[RequestHeader, Plan] = {}
-        self._keys: dict[tuple[tuple[int, ...] | None, ...], BatchKey] = {}
+        self._keys: dict[tuple[tuple[tuple[int, ...] | None, ...], int], BatchKey] = {}
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
@@ -114,13 +114,23 @@ class ModelVersion:
         return min([self.limits.max_batch_size, *limits])
 
     @property
+    def shares(self) -> bool:
+        """Whether rows of several requests may be in one batch.
+
+        Where one row may change another's answer, or nobody proved that it cannot, a request is a
+        batch of its own: its rows are together because its caller sent them so.
+        """
+        proved = all(report.batchable for report in self.reports.values())
+        return self.signature.batched and self.limits.shared and proved
+
+    @property
     def splits(self) -> bool:
         """Whether requests that are larger than a batch are served in parts.
 
-        Not where batches have one row: such a model may mix its rows, and then a request of several
-        rows would get another answer than it asks for.
+        Not where batches have one row: nobody tried then whether rows can be told apart.
         """
-        return self.limits.split and self.max_batch_size > 1 and self.sequence is None
+        several = self.shares and self.max_batch_size > 1
+        return self.limits.split and several and self.sequence is None
 
     @property
     def max_request_rows(self) -> int:
@@ -188,7 +198,8 @@ class ModelVersion:
             checked = check_header(header, self.signature, self.max_request_rows)
             priority = class_of(header.priority, self.limits)
             timeout = self.limits.default_timeouts[priority]
-            plan = Plan(self._key(checked.dims), checked, priority, timeout)
+            alone = 0 if self.shares or not self.signature.batched else checked.rows
+            plan = Plan(self._key(checked.dims, alone), checked, priority, timeout)
             # A row that does not fit into a slot makes it 0.
             most = plan.key.max_rows * (MAX_PARTS if self.splits else 1)
             if checked.rows > most:
@@ -228,16 +239,21 @@ class ModelVersion:
             f"may have {max(key.max_bytes, 0)} (the server's --slot-bytes)"
         )
 
-    def _key(self, dims: tuple[tuple[int, ...] | None, ...]) -> BatchKey:
-        key = self._keys.get(dims)
+    def _key(self, dims: tuple[tuple[int, ...] | None, ...], alone: int) -> BatchKey:
+        """Return the key of requests whose rows have these dimensions.
+
+        :param alone: the rows of a request that shares no batch, 0 for one that does. A key that
+            has room for no more than that is full with one.
+        """
+        key = self._keys.get((dims, alone))
         if key is None:
-            key = self._make_key(dims)
+            key = self._make_key(dims, alone)
             if len(self._keys) >= REMEMBERED:
                 self._keys.clear()
-            self._keys[dims] = key
+            self._keys[dims, alone] = key
         return key
 
-    def _make_key(self, dims: tuple[tuple[int, ...] | None, ...]) -> BatchKey:
+    def _make_key(self, dims: tuple[tuple[int, ...] | None, ...], alone: int) -> BatchKey:
         specs = self.model_signature.inputs
         rows = (*dims, *(spec.dims for spec in specs[len(dims) :]))  # controls are as they are
         inputs = tuple(
@@ -248,7 +264,7 @@ class ModelVersion:
         # Every input starts at an aligned offset, so each may lose up to one alignment.
         room = self.limits.slot_bytes - ALIGNMENT * len(present)
         row_bytes = sum(math.prod(row) * datatype.item_size for datatype, row in present)
-        max_rows = self.max_batch_size or 1
+        max_rows = alone or self.max_batch_size or 1
         if row_bytes:
             max_rows = min(max_rows, room // row_bytes)
         return BatchKey(

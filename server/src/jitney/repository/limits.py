@@ -27,7 +27,7 @@ class ModelLimits(NamedTuple):
     ``default_timeout`` stand in for a deadline and bound the wait for a batch, from arrival, both
     infinite for none. All three are seconds. ``default_priority`` is the protocol's, 1 the highest.
     ``slot_bytes`` is the size of a batch's inputs, all together, at most. ``split`` tells that
-    requests larger than a batch may be served in parts.
+    requests larger than a batch may be served in parts, ``shared`` that several may share a batch.
 
     ``priority_levels`` is how many levels clients count, 0 for the three classes themselves. The
     tuples have an element per class: ``default_timeouts`` what ``default_timeout`` is for it,
@@ -45,6 +45,7 @@ class ModelLimits(NamedTuple):
     default_priority: int = 2
     mode: Mode = Mode.LATENCY
     split: bool = True
+    shared: bool = True
     priority_levels: int = 0
     default_timeouts: tuple[float, ...] = (math.inf,) * PRIORITIES
     class_queue_rows: tuple[int, ...] = ()
@@ -59,7 +60,7 @@ def limits_of(manifest: ModelManifest, defaults: BatchingSettings, slot_bytes: i
     # Middle of what there is, unless somebody says otherwise: the settings count three levels.
     middle = (given.priority_levels + 1) // 2 or defaults.default_priority
     return ModelLimits(
-        max_batch_size=(manifest.max_batch_size or defaults.max_batch_size) if given.enabled else 1,
+        max_batch_size=manifest.max_batch_size or defaults.max_batch_size,
         max_queue_rows=queue_rows,
         max_queue_delay=_first(given.max_queue_delay_ms, defaults.max_queue_delay_ms) / 1000,
         slot_bytes=slot_bytes,
@@ -68,6 +69,7 @@ def limits_of(manifest: ModelManifest, defaults: BatchingSettings, slot_bytes: i
         default_priority=_first(given.default_priority, middle),
         mode=Mode(_first(given.mode, defaults.mode)),
         split=_first(given.split_large_requests, defaults.split_large_requests),
+        shared=given.enabled,
         priority_levels=given.priority_levels,
         default_timeouts=_timeouts(given, timeout_ms),
         class_queue_rows=_queue_rows(given, queue_rows),

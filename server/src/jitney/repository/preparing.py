@@ -8,15 +8,16 @@ import math
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from jitney.builtin import device_of
-from jitney.errors import ModelError
+from jitney.errors import JitneyError, ModelError
 from jitney.execution.builtin.rules import check, default_signature
 from jitney.execution.loading import LoadSpec
 from jitney.load_options import LoadOptions
 from jitney.repository.archive import Kind, read_archive
 from jitney.repository.handle import ModelVersion
 from jitney.repository.limits import limits_of
-from jitney.repository.manifest import resolve_signature
+from jitney.repository.manifest import FILE_NAME, TRITON_FILE_NAME, resolve_signature
 from jitney.repository.placing import place
+from jitney.repository.room import rows_that_fit
 from jitney.repository.sealed import seal
 from jitney.repository.side_files import nothing_to_read
 from jitney.signature import Signature
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
 
     Source = Callable[[], SealedFile]
 
-__all__ = ["Candidate", "Preparer", "from_path"]
+__all__ = ["WARMUP_FOLDER", "Candidate", "Preparer", "from_path"]
 
+WARMUP_FOLDER: Final = "warmup"
+"""The folder of a model's folder in which the files of its warm-up samples are."""
 TELL_EVERY: Final = 1.0
 """Seconds between two lines about one load; quick loads need none."""
 MADE_UP: Final[Mapping[str, Literal["zero", "random"]]] = {"zero": "zero", "random": "random"}
@@ -96,7 +99,8 @@ class Preparer:
 
         :param source: reads its file; None for a built-in model.
         :param read_warmup: reads the files that its warm-up names.
-        :raises ModelError: when the file is not what it should be, or no device may have it.
+        :raises ModelError: when the file is not what it should be, no device may have it, or one
+            row of it is larger than a batch buffer.
         :raises ConfigError: when its operator and its author contradict each other.
         """
         devices, warnings = place(manifest, self._devices)
@@ -113,6 +117,11 @@ class Preparer:
             reopen = _unchanged(source, digest)
             runs_on = devices
         limits = limits_of(manifest, self._defaults, self._slot_bytes)
+        asked = limits.max_batch_size if signature.batched else 1
+        rows, too_many = rows_that_fit(signature, asked, self._slot_bytes)
+        if manifest.max_batch_size is not None:  # a default need not be reached
+            warnings = (*warnings, *too_many)
+        limits = limits._replace(max_batch_size=min(limits.max_batch_size, rows))
         handle = ModelVersion(ref, signature, limits, digest, runs_on, manifest)
         options = LoadOptions(
             ref.name,
@@ -125,6 +134,7 @@ class Preparer:
             inference_mode=manifest.runtime.inference_mode,
             cudnn=manifest.runtime.cudnn,
             stateful=manifest.sequence is not None,
+            shared=limits.shared,
             buckets=manifest.batching.buckets,
             warmup=tuple(_sample(given, read_warmup) for given in manifest.warmup),
         )
@@ -153,9 +163,10 @@ def _read(source: Source, manifest: ModelManifest) -> tuple[Signature, str]:
         raise ModelError(msg)
     signature = resolve_signature(manifest, archive.signature)
     if signature is None:
+        also = f", or add input and output to {TRITON_FILE_NAME}" if manifest.config else ""
         msg = (
-            "nothing says what it takes and gives. Either pack it (jitney pack), or put a "
-            f"model.toml with this beside it:\n{archive.skeleton()}"
+            f"nothing says what it takes and gives. Either pack it (jitney pack){also}, or put a "
+            f"{FILE_NAME} into its folder, such as this:\n{archive.skeleton()}"
         )
         raise ModelError(msg)
     return signature, digest
@@ -177,7 +188,12 @@ def _sample(given: WarmupManifest, read: ReadFile) -> WarmupSample:
         if source in MADE_UP:
             inputs.append(WarmupInput(name, MADE_UP[source], shape))
         else:
-            inputs.append(WarmupInput(name, "data", shape, read(source)))
+            try:
+                data = read(source)
+            except JitneyError as error:
+                msg = f"warm-up sample {given.name!r}: {WARMUP_FOLDER}/{error}"
+                raise type(error)(msg) from None
+            inputs.append(WarmupInput(name, "data", shape, data))
     return WarmupSample(given.name, given.rows, given.count, tuple(inputs))
 
 

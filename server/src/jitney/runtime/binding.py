@@ -56,7 +56,8 @@ def bind(schema: torch.FunctionSchema, signature: Signature) -> Binding:
     say (``INPUT__0``); else, where the numbers agree, to the arguments in order, with a warning.
     One argument that is a dict gets them all under their names. An argument that the signature
     does not name keeps its default. Outputs are the keys of a dict, or at the positions that their
-    names say, which may leave some out, or all that is returned, in order.
+    names say, which may leave some out, or what is returned, in order: as with Triton, the last
+    ones may be left out, with a warning.
 
     :raises ModelError: saying what the model takes, or gives, and what to write instead.
     """
@@ -78,11 +79,12 @@ def bind(schema: torch.FunctionSchema, signature: Signature) -> Binding:
             taken[source].default_value if spec.optional else None
             for source, spec in enumerate(signature.inputs)
         )
+    results = _results(schema, signature.outputs)
     return Binding(
         pattern,
         keys,
-        _results(schema, signature.outputs),
-        warnings,
+        results,
+        (*warnings, *_left_out(schema, signature.outputs, results)),
         defaults,
         tuple(map(reshape_input, signature.inputs)),
         tuple(map(reshape_output, signature.outputs)),
@@ -210,14 +212,37 @@ def _by_position(
     except Misplaced as error:
         text = f"output {error}"
         raise _refusal(text, schema) from None
-    if said is None and count not in (None, len(outputs)):
-        msg = f"the signature has {len(outputs)} outputs, the model returns {count}"
-        raise _refusal(msg, schema)
+    if said is None:
+        if count is not None and count < len(outputs):
+            msg = f"the signature has {len(outputs)} outputs, the model returns {count}"
+            raise _refusal(msg, schema)
+        if count is not None:
+            said = tuple(range(len(outputs)))
     for index, spec in enumerate(outputs):
         at = index if said is None else said[index]
         _check_result(spec, "Tensor" if elements is None else elements[at], schema)
     in_order = tuple(range(len(outputs))) == said and count == len(outputs)
     return () if said is None or in_order else said
+
+
+def _left_out(
+    schema: torch.FunctionSchema,
+    outputs: Sequence[TensorSpec],
+    results: tuple[str | int, ...] | None,
+) -> tuple[str, ...]:
+    """Return what to warn of where plain names leave out what the model returns last.
+
+    Names that say positions leave something out on purpose.
+    """
+    names = [spec.name for spec in outputs]
+    if not results or isinstance(results[0], str) or positions_of(names, None, "results"):
+        return ()
+    type_: Any = schema.returns[0].type  # the stubs know only the base class
+    text = (
+        f"outputs are matched with what the model returns by position: {', '.join(names)} of "
+        f"{len(type_.elements())}"
+    )
+    return (text,)
 
 
 def _check_result(spec: TensorSpec, found: str, schema: torch.FunctionSchema) -> None:

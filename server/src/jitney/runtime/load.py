@@ -31,7 +31,7 @@ from jitney.runtime.reading import read_model
 from jitney.runtime.rehearsal import Rehearsal
 from jitney.runtime.runner import Runner
 from jitney.runtime.threads import choose_threads
-from jitney.runtime.trial import Findings, Trial
+from jitney.runtime.trial import REMEDY, Findings, Trial
 from jitney.runtime.warmup import WarmUp
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _translate(exc: Exception, device: Device) -> Exception:
             f"{memory['allocated'] / GIBIBYTE:.1f} of {memory['total'] / GIBIBYTE:.1f} GiB are "
             "taken by others; unload some, or give it another device",
         )
-    return model_error(RAISED, f"the model raised on made-up inputs: {summary(exc)}")
+    return model_error(RAISED, f"the model raised on made-up inputs: {summary(exc)}; {REMEDY}")
 
 
 class _Loading:
@@ -130,7 +130,9 @@ class _Loading:
             trial = Trial(self.runner, forms, self.options)
             found = trial.run(samples)
             self.warnings += trial.warnings
-            limit = self._limit(found.obstacle)
+            limit = self._limit(found)
+            # Nor may padding stand beside rows that influence each other.
+            self.pads = self.pads and found.obstacle is None
             buckets = self._buckets(limit)
         choice = self._choose(forms, found, buckets)
         threads, why_threads = choose_threads(self.runner, choice.program, found.source, buckets)
@@ -191,13 +193,12 @@ class _Loading:
             return None
         return copied
 
-    def _limit(self, obstacle: str | None) -> int:
-        if obstacle is not None and self.signature.batched:
-            if self.options.batching_required:
-                msg = f"batching is required, and the model cannot be batched: {obstacle}"
-                raise model_error(NOT_BATCHABLE, msg)
-            return 1
-        return self.options.max_batch_size if self.signature.batched else 1
+    def _limit(self, found: Findings) -> int:
+        required = self.options.batching_required and self.signature.batched
+        if required and found.obstacle is not None:
+            msg = f"batching is required, and the model cannot be batched: {found.obstacle}"
+            raise model_error(NOT_BATCHABLE, msg)
+        return found.most_rows
 
     def _buckets(self, limit: int) -> tuple[int, ...]:
         """Return the batch sizes to be measured: our own, and those that the operator wants."""

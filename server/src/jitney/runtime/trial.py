@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from jitney.runtime.runner import Runner
     from jitney.samples import Sample
 
-__all__ = ["Findings", "Trial"]
+__all__ = ["REMEDY", "Findings", "Trial"]
 
 BATCHABLE: Final = "each row is answered as if it were alone"
 UNTRIED: Final = "one row at a time is what the settings ask for"
+DESCRIBED: Final = "its signature (config.pbtxt, model.toml or what was packed)"
+REMEDY: Final = (
+    f"correct the inputs in {DESCRIBED}, or bound their values with low and high in model.toml"
+)
 STATEFUL: Final = "it keeps state, and is told which row belongs to whom"
 
 
@@ -29,7 +33,8 @@ class Findings(NamedTuple):
 
     ``source`` makes inputs that the model takes, ``bare`` the same without the optional ones; it is
     None where none is optional. ``state`` names what a run writes of the model. ``obstacle`` says
-    why rows of several requests must not share a batch, None where they may.
+    why rows of several requests must not share a batch, None where they may; ``most_rows`` is how
+    many the model can be given at once, whosever they are.
     """
 
     source: RandomInputs
@@ -37,6 +42,7 @@ class Findings(NamedTuple):
     behaviour: Behaviour
     state: frozenset[str]
     obstacle: str | None
+    most_rows: int
     stateful: bool
     why_batchable: str
 
@@ -80,10 +86,11 @@ class Trial:
         state = self._state(watch)
         self._note(behaviour, state)
         obstacle = self._obstacle(source, bare, behaviour, state)
+        most_rows = self._most_rows(source, obstacle)
         why = BATCHABLE if self._options.max_batch_size > 1 else UNTRIED
         stateful = self._options.stateful
         return Findings(
-            *(source, bare, behaviour, frozenset(state), obstacle, stateful),
+            *(source, bare, behaviour, frozenset(state), obstacle, most_rows, stateful),
             why_batchable=STATEFUL if stateful else why,
         )
 
@@ -102,10 +109,10 @@ class Trial:
                 continue
             return source, behaviour
         if isinstance(failure, JitneyError):
-            msg = f"{failure}; correct the signature or the model"
+            msg = f"{failure}; correct {DESCRIBED}, or the model"
         else:
             text = summary(failure) if failure is not None else "nothing to try"
-            msg = f"the model raised on made-up inputs: {text}; do low and high bound its inputs?"
+            msg = f"the model raised on made-up inputs: {text}; {REMEDY}"
         raise model_error(SIGNATURE, msg)
 
     def _observe_bare(self, bare: RandomInputs) -> None:
@@ -161,6 +168,8 @@ class Trial:
             return "the signature has no batch dimension"
         if self._options.stateful:
             return None
+        if not self._options.shared:
+            return "its operator lets every request run alone"
         if state:
             return f"a run writes {', '.join(sorted(state))} of the model"
         if self._options.max_batch_size == 1:
@@ -172,8 +181,31 @@ class Trial:
         if obstacle is None and not behaviour.repeatable:
             self.warnings.append("answers vary, so it is not proved that rows do not mix")
         if obstacle is not None:
-            self.warnings.append(f"not batchable, one row at a time: {obstacle}")
+            self.warnings.append(f"not batchable, one request at a time: {obstacle}")
         return obstacle
+
+    def _most_rows(self, source: RandomInputs, obstacle: str | None) -> int:
+        """Return the most rows that the model is given at once.
+
+        Where requests share no batch, those of one request still are one, as their caller means
+        it; but a model for which that is so may have been made for single rows, which is seen.
+        """
+        if not self._signature.batched:
+            return 1
+        most = self._options.max_batch_size
+        if obstacle is None or most == 1:
+            return most
+        try:
+            self._runner.run(self._forms.plain, source.make(most), most)
+        except Exception as exc:
+            kind = classify(exc)
+            if kind == "oom":
+                return most  # the warm-up finds out how many fit
+            if kind != "model":
+                raise
+            self.warnings.append(f"one row at a time: {most} rows at once fail with {summary(exc)}")
+            return 1
+        return most
 
     def _mixes(self, source: RandomInputs, behaviour: Behaviour) -> str | None:
         return not_batchable(

@@ -53,7 +53,8 @@ def effective_config(version: ModelVersion) -> pb.ModelConfig:
     _add_devices(config, sorted(version.reports) or manifest.devices)
     if version.sequence is not None:
         _add_sequences(config, version.sequence, manifest, limits)
-    elif version.max_batch_size > 1:
+    elif (version.shares and version.max_batch_size > 1) or given.HasField("dynamic_batching"):
+        # Also where batches have one row: it says what holds for the queue.
         _add_batching(config, manifest, limits)
     _add_parameters(config, given, manifest)
     for warmup in manifest.warmup:

@@ -35,7 +35,15 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["BACKEND", "HANDLERS", "PLATFORM", "Conversion", "convert", "manifest_of"]
+__all__ = [
+    "BACKEND",
+    "HANDLERS",
+    "MODEL_SUFFIXES",
+    "PLATFORM",
+    "Conversion",
+    "convert",
+    "manifest_of",
+]
 
 PLATFORM: Final = "pytorch_libtorch"
 BACKEND: Final = "pytorch"

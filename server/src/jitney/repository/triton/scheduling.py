@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from jitney.datatypes import DataType
@@ -70,6 +71,7 @@ def batching_of(config: pb.ModelConfig, warnings: list[str]) -> BatchingManifest
         for level in range(1, levels + 1):
             by_level.setdefault(level, LevelManifest(max_queue_size=size))
         size = _sum(said.max_queue_size for said in by_level.values())
+    by_level = _without_lost_bounds(levels, by_level, warnings)
     _warn_of_shared_classes(levels, by_level, policy, warnings)
     path = "dynamic_batching.max_queue_delay_microseconds"
     delay = dynamic.max_queue_delay_microseconds
@@ -138,6 +140,28 @@ def _level(policy: pb.ModelQueuePolicy, level: int, warnings: list[str]) -> Leve
     path = f"{where}.default_timeout_microseconds"
     timeout = _milliseconds(policy.default_timeout_microseconds, LONGEST_MS, path, warnings)
     return LevelManifest(_size(policy, where, warnings), timeout, _action(policy))
+
+
+def _without_lost_bounds(
+    levels: int, by_level: dict[int, LevelManifest], warnings: list[str]
+) -> dict[int, LevelManifest]:
+    """Return the levels without bounds of their queues that hold for nobody.
+
+    The bounds of a class are those of its levels, added up: one level without ends them all.
+    """
+    unbounded: dict[int, int] = {}
+    for level in range(1, levels + 1):
+        if by_level.get(level, LevelManifest()).max_queue_size is None:
+            unbounded.setdefault(level_class(level, levels), level)
+    kept = dict(by_level)
+    for level, said in by_level.items():
+        other = unbounded.get(level_class(level, levels))
+        if said.max_queue_size is not None and other is not None:
+            kept[level] = dataclasses.replace(said, max_queue_size=None)
+            path = f"dynamic_batching.priority_queue_policy[{level}].max_queue_size"
+            why = f"{levels} levels are 3 classes here, and level {other}, in the same, has none"
+            warnings.append(ignored(path, why))
+    return kept
 
 
 def _warn_of_shared_classes(

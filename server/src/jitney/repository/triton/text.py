@@ -41,7 +41,8 @@ def parse_config(text: str) -> pb.ModelConfig:
     """
     config = pb.ModelConfig()
     try:
-        text_format.Parse(text, config)
+        # As protobuf's own parser in C++, which Triton uses, this takes a byte order mark.
+        text_format.Parse(text.removeprefix("\ufeff"), config)
     except text_format.ParseError as error:
         raise _wrong(TRITON_FILE_NAME, str(error)) from None
     except RecursionError:
