@@ -116,6 +116,7 @@ class Server:
         self.poller = Poller(clock, self.control.poll, settings.repository.repository_poll_seconds)
         self.admission = Admission(settings.limits)
         self.engine = Engine(self.repository, self.scheduler, self.admission, clock, self.metrics)
+        self.control.turnover.on_retire = self.engine.retired
         self.pulse = Pulse(clock, self.metrics, self.policy.refresh)
         self.overview = Overview(
             self.repository,

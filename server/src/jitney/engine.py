@@ -63,6 +63,7 @@ class Engine:
         self._metrics = metrics
         self._on_readiness: list[Callable[[], None]] = []
         self._on_end: OnEnd | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class Engine:
         if entry.state is not State.DONE:
             parts = self._sequencer if entry.key.stateful else self._splitter
             stage = parts.cancel(entry)
-            self._metrics.cancelled(entry.key.model, stage)
+            self._metrics.cancelled(entry.key.model, stage, self._clock.now() - entry.arrived)
             if stage == "queued":
                 entry.request.release()  # what runs is still in its batch
             self._release(entry)
@@ -139,7 +140,10 @@ class Engine:
 
         :raises JitneyError: when the request is refused or fails.
         """
-        future = asyncio.get_running_loop().create_future()
+        if (loop := self._loop) is None:
+            # Kept: until Python 3.12, asking for it asks the kernel for the process' number.
+            loop = self._loop = asyncio.get_running_loop()
+        future = loop.create_future()
 
         def waiter(reply: object, error: JitneyError | None) -> None:
             if future.done():
@@ -193,12 +197,17 @@ class Engine:
     def drain(self, on_idle: Callable[[], None]) -> None:
         """Refuse what comes from now on, and let what waits leave; call back when all has ended."""
         self._admission.drain(on_idle)
+        self._sequencer.drain()
         self._scheduler.drain()
 
     def refuse_rest(self) -> int:
         """End everything that still waits; return how many requests that were."""
         # Sequences first: the end of one of their requests lets the next one follow.
         return self._sequencer.refuse_rest() + self._scheduler.refuse_rest()
+
+    def retired(self, model: ModelRef) -> None:
+        """Note that a version takes no requests any more."""
+        self._sequencer.retire(model)
 
     def waiting_in_sequences(self) -> dict[ModelRef, int]:
         """Return the rows that wait for the one before them, or for a place, by version."""
@@ -228,8 +237,9 @@ class Engine:
 
     def device_down(self, device: str) -> None:
         """Note that a device's worker ended and is being replaced."""
-        # Sequences first: what they wait for shall find neither state nor a place any more.
-        for version in self._repository.versions():
+        # Sequences first: what they wait for shall find neither state nor a place any more. Also
+        # those of loads that were replaced: the new worker has these too, without their state.
+        for version in self._repository.loads():
             if version.sequence is not None and device in version.reports:
                 self._sequencer.forget(version.ref, f"the worker of {device} is being replaced")
         self._repository.device_down(device)

@@ -44,8 +44,8 @@ class LoadOptions:
 
     ``max_batch_size`` counts rows; it is ignored when the signature has no batch dimension.
     ``batching_required`` refuses a model that fails the proof of batchability instead of giving it
-    one request at a time. ``warmup_runs`` is the most that each bucket is run before it is measured, and
-    ``sweep_seconds`` how long runs may take in all before less of them have to do.
+    one request at a time. ``warmup_runs`` is the most that each bucket is run before it is
+    measured, and ``sweep_seconds`` how long runs may take in all before less of them have to do.
     ``default_slo_seconds`` is what requests without a deadline are promised, 0 where it is nothing:
     around the batch size that it allows, a device that pads gets more buckets. ``buckets`` are
     batch sizes that the operator wants to be measured and used besides our own.
@@ -53,7 +53,8 @@ class LoadOptions:
     cuDNN. A ``stateful`` model keeps state between runs on purpose, and is told by control inputs
     which row is which: it is not asked to prove that rows do not mix, nor that runs repeat, and is
     never padded. One that is not ``shared`` is given the rows of one request at a time, and not
-    asked to prove anything of them. ``warmup`` are batches to be run besides those that the worker makes up.
+    asked to prove anything of them. ``warmup`` are batches to be run besides those that the worker
+    makes up.
 
     :raises ConfigError: on a value that is out of range, naming the option.
     """

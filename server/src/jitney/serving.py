@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, Final
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from jitney.config import Settings
     from jitney.execution.link import WorkerCommand
 
-__all__ = ["serve"]
+__all__ = ["make_room_for_descriptors", "serve"]
 
+log = logging.getLogger(__name__)
+
+OTHER_DESCRIPTORS: Final = 256
+"""What is open beside connections and regions: workers, their memory, models, the log."""
 MIN_SWITCH_INTERVAL: Final = 5e-4
 """Seconds after which a thread that runs Python lets another one run. At the default of 5 ms, a
 scrape of the metrics page would delay the event loop by that much."""
@@ -43,6 +48,9 @@ def serve(
     )
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
     sys.setswitchinterval(MIN_SWITCH_INTERVAL)
+    limits = settings.limits
+    regions = limits.max_shm_regions if settings.server.allow_client_shm else 0
+    make_room_for_descriptors(limits.max_connections + regions + OTHER_DESCRIPTORS)
     try:
         import uvloop  # noqa: PLC0415  # optional: not on every platform
     except ImportError:
@@ -51,6 +59,28 @@ def serve(
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(_serve(settings, environment, commands))
+
+
+def make_room_for_descriptors(count: int) -> None:
+    """Raise the soft limit of open files so far that ``count`` may be open, or as far as may be.
+
+    Shells and service managers mostly leave it at 1024, fewer than the connections that the
+    settings promise, and allow far more to who asks.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    if soft < count:
+        log.warning(
+            "%d files may be open at once, and the settings allow connections and regions of "
+            "shared memory for %d: raise the limit (ulimit -n), or lower limits.max_connections",
+            soft,
+            count,
+        )
 
 
 def _is_news(record: logging.LogRecord) -> bool:

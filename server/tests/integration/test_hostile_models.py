@@ -95,6 +95,7 @@ def test_the_banner_names_them(besieged: LiveServer) -> None:
     for name in REASONS:
         line = next(line for line in banner.splitlines() if line.startswith(f"  {name} "))
         assert "not loaded: " in line or "UNAVAILABLE: " in line
+    assert f"not ready: {len(REASONS)} not loaded, so health checks fail" in banner
 
 
 def test_the_status_command_names_them(besieged: LiveServer) -> None:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from jitney.datatypes import DataType
 from jitney.errors import InferenceFailed
 from jitney.execution.builtin.tensors import row_offsets
+from jitney.execution.builtin.trial import delayed
+from jitney.latency_profile import LatencyProfile
 from jitney.load_report import LoadReport
 from jitney.scheduling.batch import Batch, Reason
 from jitney.signature import Signature, TensorSpec
@@ -180,6 +182,17 @@ def test_a_delay_holds_the_device_for_so_long() -> None:
     assert 0.25 == bench.ends.replies["b"].timing.compute_infer
     assert isinstance(report, LoadReport)
     assert all(0.25 <= seconds < 0.26 for seconds in report.latency.seconds)
+
+
+def test_a_delay_is_not_less_certain_for_what_the_copies_beside_it_vary() -> None:
+    """Microseconds that double are nothing beside a delay, and a plan has to know it by shares."""
+    bare = LatencyProfile((1, 8), (0.0001, 0.0003), (1.5, 1.0))
+
+    profile = delayed(bare, 0.3)
+
+    assert (0.3001, 0.3003) == pytest.approx(profile.seconds)
+    assert (0.0001 * 1.5 / 0.3001, 0.0003 / 0.3003) == pytest.approx(profile.spread)
+    assert bare is delayed(bare, 0.0)
 
 
 def test_a_carrier_that_fails_ends_its_own_request_and_no_other(

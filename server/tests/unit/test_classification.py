@@ -108,3 +108,18 @@ def test_a_row_has_a_million_elements_at_most() -> None:
         top_classes(DataType.INT8, bytes(most + 1), 1, 1)
 
     assert "classification output tensor too large" == str(caught.value)
+
+
+def test_a_request_has_some_thousand_classes_at_most() -> None:
+    """Each is a text that is made while nobody else is served, so all rows of a request count."""
+    rows, most = 4, classification.MAX_TEXTS // 4
+    table = np.zeros((rows, most + 1), np.int8).tobytes()
+    assert most == top_classes(DataType.INT8, table, rows, most)[0]
+    with pytest.raises(InvalidRequest) as caught:
+        top_classes(DataType.INT8, table, rows, 1 << 62)
+
+    assert (
+        f"{most + 1} classes of each of 4 rows are wanted, and a request may have "
+        f"{classification.MAX_TEXTS} classes; ask for fewer ('classification'), or for the output "
+        "itself"
+    ) == str(caught.value)

@@ -95,11 +95,15 @@ STATUS = jitney_v1.ServerStatus(
 
 
 class FakeServer(grpc.GenericRpcHandler):
-    """Answers what the commands call: ``echo`` returns its inputs; ``own`` makes it a jitney."""
+    """Answers what the commands call: ``echo`` returns its inputs; ``own`` makes it a jitney.
+
+    ``parameters`` are those of the last request.
+    """
 
     def __init__(self) -> None:
         """Answer as a jitney does."""
         self.own = True
+        self.parameters: dict[str, object] = {}
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """Return the handler of a method, None for one that is not offered."""
@@ -129,6 +133,10 @@ class FakeServer(grpc.GenericRpcHandler):
         self, request: inference.ModelInferRequest, _: grpc.ServicerContext
     ) -> inference.ModelInferResponse:
         """Return the inputs as outputs."""
+        self.parameters = {
+            name: getattr(value, value.WhichOneof("parameter_choice") or "")
+            for name, value in request.parameters.items()
+        }
         reply = inference.ModelInferResponse(model_name=request.model_name, model_version="3")
         for tensor in request.inputs:
             reply.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
@@ -333,6 +341,22 @@ def test_infer_prints_arrays(
     """JSON goes in with the model's datatype, and every output comes back with its shape."""
     assert main(["infer", "echo", "--address", fake[1], "--input", "x=[[1, 2.5]]"]) == 0
     assert capsys.readouterr().out == "echo, version 3\nx: float32 [1, 2]\n  [[1.  2.5]]\n"
+
+
+def test_infer_sends_parameters(
+    fake: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They have the type that JSON would give them; what is no JSON is a text."""
+    argv = ["infer", "echo", "--address", fake[1], "--input", "x=[[1, 2]]"]
+    for given in ("sequence_id=7", "sequence_start=true", "rate=0.5", "who=me", 'text="7"'):
+        argv += ["--parameter", given]
+    assert main(argv) == 0
+    expected = {"sequence_id": 7, "sequence_start": True, "rate": 0.5, "who": "me", "text": "7"}
+    assert expected == fake[0].parameters
+    capsys.readouterr()
+    for wrong, text in (("a", "expected NAME=VALUE"), (f"a={1 << 63}", "numbers of 64 bits only")):
+        assert main([*argv, "--parameter", wrong]) == 2  # usage
+        assert text in capsys.readouterr().err
 
 
 def test_infer_reads_files_and_prints_json(

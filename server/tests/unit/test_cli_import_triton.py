@@ -71,7 +71,8 @@ good: {models / "good" / "model.toml"} written
 is staged meanwhile
   - input[0].format is shown to clients only where config.pbtxt is what is served: model.toml has \
 no key for it
-1 of 2 models can be served
+plain: left alone, there is no config.pbtxt in it
+1 of 2 models can be served, if their files are what config.pbtxt says
 """
     assert expected == capsys.readouterr().out
     assert WRITTEN == (models / "good" / "model.toml").read_text(encoding="utf-8")

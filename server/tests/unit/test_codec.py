@@ -13,7 +13,7 @@ from mutations import mutations
 from jitney.datatypes import DataType
 from jitney.errors import InvalidRequest, NotSupported
 from jitney.transport import codec as codec_module
-from jitney.transport import heads
+from jitney.transport import contents, heads
 from jitney.transport.codec import Codec
 from jitney.types import (
     BatchOutputs,
@@ -212,6 +212,53 @@ def test_large_typed_contents_are_not_parsed(
         [tensor.name for tensor in requests[0].header.inputs],
         requests[0].header.parameters,
     )
+
+
+@pytest.mark.parametrize(
+    ("datatype", "fields", "text"),
+    [
+        (
+            "INT32",
+            {"int_contents": [1] * (contents.MAX_CONTENTS * 2 // 3)},
+            (
+                "the contents of the inputs up to 'y' for model 'm' have more than 1048576 bytes; "
+                "send them as raw_input_contents"
+            ),
+        ),
+        (
+            "BYTES",
+            {"bytes_contents": [b"a", b"bc"] * (contents.MAX_SINGLES // 3)},
+            (
+                "the inputs up to 'y' for model 'm' have more than 262144 strings of different "
+                "lengths; send them as raw_input_contents"
+            ),
+        ),
+    ],
+)
+def test_what_costs_time_is_limited_for_all_inputs_together(
+    datatype: str, fields: dict[str, Any], text: str
+) -> None:
+    """One such input is served, of two the second is too much: nobody is served meanwhile."""
+    inputs = [
+        {"name": name, "datatype": datatype, "shape": [1], "contents": fields} for name in "xy"
+    ]
+
+    decode(message(inputs=inputs[:1], raw_input_contents=[]))
+
+    assert text == refusal(message(inputs=inputs, raw_input_contents=[]))
+
+
+def test_a_long_typed_header_is_not_remembered() -> None:
+    """Its names may come to kilobytes, and there may be thousands of such headers."""
+    codec = Codec()
+    inputs = [
+        {"name": f"{i:0128}", "datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [1]}}
+        for i in range(64)
+    ]
+
+    request = decode(message(inputs=inputs, raw_input_contents=[]), codec)
+
+    assert ({}, False) == (codec._typed, request.header.recurs)
 
 
 def test_parameters_are_kept() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from jitney.config import ServerSettings, Settings, add_flags, flag_values, load_settings
 from jitney.config.key import KEYS, Key
+from jitney.config.tritonserver import INSTEAD
 from jitney.errors import ConfigError
 
 
@@ -94,6 +96,33 @@ def test_model_repository_may_be_repeated() -> None:
 
     assert (Path("a"), Path("b")) == load_settings(flags, {}).repository.model_repository
     assert (Path("c"), Path("d")) == load_settings({}, environ).repository.model_repository
+
+
+def test_load_model_may_be_repeated_or_have_commas() -> None:
+    """As with Triton, none of the names is lost."""
+    mode = "--model-control-mode=explicit"
+    several = load_settings(parse(mode, "--load-model=a", "--load-model=b,c"), {})
+    everything = load_settings(parse(mode, "--load-model", "*"), {})
+    assert "a,b,c" == several.repository.load_model
+    assert "*" == everything.repository.load_model
+
+
+def test_flags_of_tritonserver_are_answered_with_what_to_write_instead() -> None:
+    """All that were given at once, with or without a value."""
+    argv = ("--log-verbose=1", "--repository-poll-secs", "5", "--grpc-port=1", "--log-verbose")
+    expected = """\
+flags of tritonserver, which are others here:
+  --log-verbose: write --log-level debug
+  --repository-poll-secs: write --repository-poll-seconds"""
+    assert expected == refusal(argv)
+
+
+def test_what_is_advised_instead_of_flags_of_tritonserver_exists() -> None:
+    """None of them is ours, and the flags that their advice names are."""
+    ours = {key.flag for key in KEYS}
+    assert set() == ours & INSTEAD.keys()
+    advised = {flag for text in INSTEAD.values() for flag in re.findall(r"--[a-z-]*[a-z]", text)}
+    assert set() == advised - ours
 
 
 def test_folders_in_the_file_are_relative_to_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from jitney.errors import (
     BadOverride,
     ConfigError,
     ControlDisabled,
+    Draining,
     InvalidRequest,
     LoadRefused,
     ModelNotFound,
@@ -64,7 +65,8 @@ def test_only_the_explicit_mode_lets_callers_decide(tmp_path: Path, mode: str) -
         for call in (control.load("a"), control.unload("a"), control.load("nobody")):
             with pytest.raises(ControlDisabled) as caught:
                 await call
-            assert NOT_ALLOWED == str(caught.value)
+            expected = f"{NOT_ALLOWED} (the server's --model-control-mode is {mode}, not explicit)"
+            assert expected == str(caught.value)
 
     run(scenario())
 
@@ -307,6 +309,23 @@ def test_a_caller_who_goes_away_leaves_nothing_half_done(bench: Bench) -> None:
 # -- unload -------------------------------------------------------------------------------------
 
 
+def test_a_server_that_stops_ends_its_loads_and_begins_no_more(bench: Bench) -> None:
+    """Their callers are told why, at once, and not that they cancelled something."""
+
+    async def scenario() -> None:
+        bench.loader.gates["a"] = asyncio.Event()
+        loads = [asyncio.create_task(bench.control.load("a")) for _ in range(2)]
+        await bench.loader.begun.wait()
+        await bench.control.stop()
+        outcomes = await asyncio.gather(*loads, return_exceptions=True)
+        with pytest.raises(Draining) as caught:
+            await bench.control.load("b")
+        assert {"the server is shutting down"} == {str(e) for e in (*outcomes, caught.value)}
+        assert [Draining, Draining] == [type(outcome) for outcome in outcomes]
+
+    run(scenario())
+
+
 def test_an_unload_waits_for_nobody_and_loses_nothing(bench: Bench) -> None:
     """New requests are refused at once, those in flight end, then it is dropped."""
 
@@ -318,11 +337,14 @@ def test_an_unload_waits_for_nobody_and_loses_nothing(bench: Bench) -> None:
             changes += 1
 
         bench.control.turnover.on_change = changed
+        retired: list[ModelRef] = []
+        bench.control.turnover.on_retire = retired.append
         await bench.control.load("a")
         version = bench.repository.resolve("a", "")
         version.entered()
         changes = 0
         await bench.control.unload("a")
+        assert [version.ref] == retired
         assert {"a/2": "UNLOADING unloading"} == bench.states("a")
         assert changes > 0
         with pytest.raises(ModelNotFound) as caught:
@@ -365,6 +387,8 @@ def test_what_was_unloaded_can_be_loaded_again(bench: Bench) -> None:
         await bench.control.load("a")
         second = bench.repository.resolve("a", "")
         assert second is not first
+        await turns()
+        assert [] == bench.loader.unloaded  # it would end what waits in it
         first.left()
         await turns()
         assert [first.ref] == bench.loader.unloaded

@@ -53,3 +53,23 @@ def test_a_model_gets_one_more_try_to_load_and_again_after_it_loaded() -> None:
     assert [True, False] == [deaths.note_while_loading(A) for _ in range(2)]
     deaths.forgive(A)
     assert deaths.note_while_loading(A)
+
+
+def test_a_model_that_cannot_be_loaded_counts_once() -> None:
+    """However often it is tried, under whichever load, until the window has passed."""
+    deaths = Deaths(1)
+    for load in range(9):
+        again = ModelRef("a", 1, load)
+        assert Verdict(hopeless=False) == deaths.note_of_load(float(load), again, works=False)
+    assert 1 == len(deaths)
+    assert Verdict(hopeless=True) == deaths.note_of_load(10.0, B, works=False)
+    deaths.note_of_load(2 * WINDOW, A, works=False)
+    assert 1 == len(deaths)
+
+
+def test_a_device_that_has_loaded_others_is_not_blamed_for_a_load() -> None:
+    """It works, so whatever ends its processes while it is loaded does that by itself."""
+    deaths = Deaths(0)
+    for t, model in enumerate((A, B, A, B)):
+        assert Verdict(hopeless=False) == deaths.note_of_load(float(t), model, works=True)
+    assert 0 == len(deaths)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from test_triton_page import GPU, lines
 
 from jitney.app import Server
 from jitney.config import Settings
 from jitney.config.key import KEYS
+from jitney.config.tritonserver import INSTEAD
 from jitney.execution.link import KEPT_VARIABLES
 from jitney.overview import Overview
 from jitney.repository.manifest_reader import parse_manifest
@@ -89,10 +91,22 @@ def test_every_metric_is_in_its_page_and_nothing_else() -> None:
     page = read(DOCS / "metrics.md")
 
     documented = {
-        (name, kind, "" if labels == "none" else labels) for name, kind, labels, *_ in rows(page)
+        (name, kind, "" if labels == "none" else labels)
+        for name, kind, labels, *_ in rows(page)
+        if not name.startswith("nv_")
     }
 
     assert families() == documented
+
+
+def test_every_metric_under_tritons_names_is_in_its_page() -> None:
+    """Names and types of docs/metrics.md are those of the page that is served."""
+    served = re.findall(r"^# TYPE (\w+) (\w+)$", "\n".join(lines(gpus=[GPU])), re.MULTILINE)
+
+    page = read(DOCS / "metrics.md")
+    documented = [tuple(cells[:2]) for cells in rows(page) if cells[0].startswith("nv_")]
+
+    assert sorted(served) == sorted(documented)
 
 
 def test_every_word_for_a_rejection_is_in_its_table() -> None:
@@ -218,6 +232,12 @@ def test_what_triton_configures_and_we_do_not_is_listed() -> None:
     }
 
     assert set() == missing
+
+
+def test_every_flag_of_tritonserver_that_is_answered_is_listed() -> None:
+    """docs/migrating-from-triton.md has what to write instead of each, in one of its rows."""
+    page = read(DOCS / "migrating-from-triton.md")
+    assert {flag for flag in INSTEAD if f"`{flag}`" not in page} == set()
 
 
 # -- links ----------------------------------------------------------------------------------------

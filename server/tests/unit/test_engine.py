@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import pytest
+from model_versions import ECHO as SIGNATURE
 from model_versions import LIMITS, report, repository_of, version_of
 
 from jitney.admission import Admission
@@ -26,8 +27,10 @@ from jitney.errors import (
     WorkerLost,
 )
 from jitney.repository.handle import ModelVersion, VersionState
+from jitney.repository.manifest import ModelManifest
 from jitney.scheduling.policy import Policy
 from jitney.scheduling.scheduler import Scheduler
+from jitney.sequence import SequenceConfig
 from jitney.telemetry.metrics import Metrics
 from jitney.testing import FakeClock, PuppetExecutor, make_request
 from jitney.testing.puppet import Stages
@@ -498,6 +501,32 @@ def test_what_waits_survives_a_restart_and_fails_when_the_device_is_given_up() -
     assert (0, 0) == bench.in_flight
     with pytest.raises(ModelLoadFailed):
         bench.submit(make_request())
+
+
+def test_sequences_of_a_load_that_was_replaced_end_with_their_worker() -> None:
+    """The next worker has that load too, and nothing of what the requests before left there."""
+    manifest = ModelManifest(sequence=SequenceConfig())
+    old = ModelVersion(ECHO, SIGNATURE, LIMITS, "digest", manifest=manifest)
+    bench = Bench(old)
+    new = ModelVersion(ECHO._replace(load=1), SIGNATURE, LIMITS, "digest", manifest=manifest)
+    for name in ("a", "b"):
+        request = make_request(id=name)
+        parameters = {"sequence_id": 7, "sequence_start": name == "a"}
+        request.header = dataclasses.replace(request.header, parameters=parameters)
+        bench.submit(request)
+    bench.repository.begin(new, visible=False)
+    bench.repository.show(new)
+    old.retire()
+
+    bench.engine.device_down("cpu")
+
+    assert [("a", ModelNotReady), ("b", ModelNotReady)] == [
+        (name, type(error)) for name, _, error in bench.told
+    ]
+    assert "sequence 7 of model 'echo' has ended, and must be started again" in str(
+        bench.told[0][2]
+    )
+    assert (0, 0) == (*bench.in_flight[:1], old.in_flight)
 
 
 def test_a_failed_device_takes_no_model_that_another_one_has() -> None:

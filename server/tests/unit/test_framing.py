@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mutations import mutations
 
 from jitney.errors import InvalidRequest
-from jitney.transport.framing import Pieces, bytes_field, cut, varint
+from jitney.transport.framing import LONGEST_ID, Pieces, bytes_field, cut, varint
 from jitney_client.protocol import inference as pb
 from jitney_client.protocol.message import DecodeError
 
@@ -241,3 +241,13 @@ def test_fields_are_protobufs(number: int, data: bytes) -> None:
     field = bytes_field(number, len(data)) + data
     if number not in known:
         assert field == pb.InferStatistics.FromString(field).SerializeToString()
+
+
+def test_an_id_has_four_kibibytes_at_most() -> None:
+    """It is held until the reply, and nobody counts its bytes."""
+    longest = pb.ModelInferRequest(id="x" * LONGEST_ID)
+    assert longest.id.encode() == cut(longest.SerializeToString()).id
+    with pytest.raises(InvalidRequest) as caught:
+        cut(pb.ModelInferRequest(id="x" * (LONGEST_ID + 1)).SerializeToString())
+
+    assert "the request's id has 4097 bytes, at most 4096 are allowed" == str(caught.value)

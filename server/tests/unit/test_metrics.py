@@ -160,6 +160,18 @@ def test_who_was_not_answered_is_not_counted_as_answered() -> None:
     assert (1, 2) == (metrics.figures(ECHO).total.count, metrics.figures(ECHO).rows)
 
 
+def test_rows_without_entry_are_no_inferences() -> None:
+    """A batch of sequences may have empty rows: they belong to its size, and to no request."""
+    metrics = Metrics()
+    key = make_key(max_rows=8, fill=(bytes(4),))
+    entry = make_entry(key)
+    entry.stand_in(5)
+
+    metrics.batch_done(Batch(key, [entry], entry.span, Reason.IDLE, "d0", 0.0), DONE, 1)
+
+    assert (1, [6]) == (metrics.figures(ECHO).rows, list(metrics.figures(ECHO).by_rows))
+
+
 @pytest.mark.parametrize(("awaited", "wasted"), [(4, 0.0), (3, 0.21875), (0, 0.875)])
 def test_time_for_rows_that_nobody_awaited_is_wasted(awaited: int, wasted: float) -> None:
     """Of a batch of four rows, each takes a quarter of the device's seconds."""
@@ -197,8 +209,10 @@ def test_the_page_shows_the_numbers_that_were_told() -> None:
     metrics.request_refused(None, InvalidRequest("x"))
     metrics.request_refused(ECHO, InvalidRequest("x"))
     metrics.request_failed(make_entry(), InputRejected("x"), 1.5)
-    metrics.cancelled(ECHO, "queued")
+    metrics.cancelled(ECHO, "queued", 0.5)
     metrics.add_reading(Reading("jitney_up", "Help.", ("device",), lambda: [(("d0",), 1)]))
+    figures = metrics.figures(ECHO)
+    assert (3, 2.0) == (figures.fail_count, figures.fail_seconds)
 
     model, unknown = 'model="echo",', 'model="_unknown",'
     expected = {

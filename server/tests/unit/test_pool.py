@@ -187,6 +187,21 @@ def test_a_worker_that_dies_or_lies_is_replaced(way: str) -> None:
     asyncio.run(scenario())
 
 
+def test_the_signal_that_ended_a_worker_is_named() -> None:
+    """Also where it left messages unread, with which its channel ends in another way."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("dies on run", "well")) as bench:
+            await bench.load(KEY)
+            bench.start(KEY, 2, name="running")
+            bench.start(KEY, 2, name="unread")
+            await bench.listener.until_ended(2)
+            [device] = bench.pool.statistics()
+            assert device.reason.endswith("; killed by SIGKILL")
+
+    asyncio.run(scenario())
+
+
 def test_a_device_is_down_before_its_batches_end() -> None:
     """The listener hears device_down first, so that it starts nothing there meanwhile."""
 

@@ -135,6 +135,18 @@ def test_outputs_may_be_a_few_of_those_returned_by_their_positions() -> None:
     assert whole.results == ()
 
 
+def test_plain_names_of_outputs_may_leave_out_the_last_with_a_warning() -> None:
+    """As with Triton: what a traced model returns beside its scores is often not asked for."""
+    binding, program = scripted(
+        Scaled(), Signature((fp32("x", "N", 1),), (fp32("scores", "N", 1),))
+    )
+
+    assert program([A]) == [torch.tensor([[6.0]])]
+    assert binding.warnings == (
+        "outputs are matched with what the model returns by position: scores of 2",
+    )
+
+
 def test_a_list_that_is_too_short_for_a_position_is_told_when_it_runs() -> None:
     """Its length is not known before."""
     signature = Signature((fp32("a", "N", 1), fp32("b", "N", 1)), (fp32("y__1", "N", 1),))
@@ -162,7 +174,7 @@ class Crossed(nn.Module):
         return x__1 - x__0
 
 
-X, Y = fp32("x", "N", 1), fp32("y", "N", 1)
+X, Y, A_THIRD = fp32("x", "N", 1), fp32("y", "N", 1), fp32("z", "N", 1)
 WORDS = TensorSpec("text", DataType.BYTES, ("N",))
 
 
@@ -173,7 +185,7 @@ WORDS = TensorSpec("text", DataType.BYTES, ("N",))
         (Sums(), (X,), (Y,), r"the signature has 1 inputs, x; the model is forward\(a: Tensor"),
         (Sums(), (fp32("a", "N", 1),), (Y,), "the argument 'b' has no default and no input"),
         (Twice(), (X,), (Y, X), "the signature has 2 outputs, the model returns one"),
-        (Scaled(), (X,), (Y,), "the signature has 1 outputs, the model returns 2"),
+        (Scaled(), (X,), (Y, X, A_THIRD), "the signature has 3 outputs, the model returns 2"),
         (Twice(), (WORDS,), (Y,), r"'x' is Tensor, and a BYTES input needs List\[str\]"),
         (Texts(), (X,), (WORDS, Y), r"'text' is List\[str\], and a FP32 input needs Tensor"),
         (

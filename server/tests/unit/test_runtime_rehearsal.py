@@ -139,12 +139,6 @@ def test_samples_without_batch_dimension_are_whole_tensors(tmp_path: Path) -> No
             "warm-up sample 's': the model has no input 'z'",
             "MODEL_SIGNATURE",
         ),
-        (
-            Twice(),
-            WarmupSample("s", 9, inputs=(WarmupInput("x", "zero", (4,)),)),
-            "warm-up sample 's': 9 rows, and a batch of this model may have 8",
-            "MODEL_SIGNATURE",
-        ),
     ],
 )
 def test_a_sample_that_the_model_does_not_take_is_refused_by_name(

@@ -141,6 +141,32 @@ def test_a_broken_version_is_said_and_the_others_are_kept(tmp_path: Path) -> Non
     ) == found.versions
 
 
+def test_a_missing_model_file_is_said_with_what_there_is_instead(tmp_path: Path) -> None:
+    """Another name, or another format; a link that leads nowhere is not a missing name."""
+    root = tmp_path.resolve()
+    model = add(root, "m")
+    for file in ("1/encoder.pt", "2/model.onnx", "3/notes.txt", "4/.hidden.pt"):
+        (model / file).parent.mkdir(parents=True)
+        (model / file).write_bytes(b"x")
+    (model / "5").mkdir()
+    (model / "5" / "model.pt").symlink_to("nowhere.pt")
+    missing = "model.pt: there is no such file"
+    renamed = (
+        "; there is 'encoder.pt': rename it, or name it with runtime.file in model.toml or "
+        "default_model_filename in config.pbtxt"
+    )
+
+    (found,) = scan([root])
+
+    assert [
+        f"{missing}{renamed}",
+        f"{missing}; there is 'model.onnx', and only TorchScript files are served",
+        missing,
+        missing,
+        missing,
+    ] == [version.error for version in found.versions]
+
+
 def test_a_broken_manifest_is_that_models_error_only(tmp_path: Path) -> None:
     """The neighbours of a model with a wrong model.toml are found."""
     add(tmp_path, "bad", "1", toml="max_batch_size = -1")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STEPS = 400
 ROWS = 3
+FAILS = 0.3
 
 
 class World(SequenceBench):
@@ -25,7 +26,8 @@ class World(SequenceBench):
     ``accepted`` are all requests that were let in, by the number in their id; ``cancelled`` those
     that their callers took back. ``begun`` has, for each sequence, the number of the START that its
     callers believe to have begun it, and ``of`` that of each request. ``state`` has what the model
-    keeps by row, or by id: the START that it saw there, and the last that came after.
+    keeps by row, or by id: the START that it saw there, and the last that came after; ``before``
+    has the same as each request found it.
     """
 
     def __init__(self, seed: int, strategy: Strategy) -> None:
@@ -39,6 +41,7 @@ class World(SequenceBench):
         self.begun: dict[int, int] = {}
         self.of: dict[int, int] = {}
         self.state: dict[int | str, tuple[int, int]] = {}
+        self.before: dict[str, dict[int | str, tuple[int, int]]] = {}
         self.count = 0
 
     def submit(self, entry: Entry) -> None:
@@ -90,12 +93,24 @@ class World(SequenceBench):
         else:
             seen, last = self.state[place]
             assert (start, True) == (seen, last < number)
+        self.before[step.request.id] = self.state.copy()
         self.state[place] = (start, number)
 
-    def answer(self, error: JitneyError | None = None) -> None:
+    def answer(self) -> None:
         """End some of what is running."""
         if names := self.some(self.running):
-            self.end(*names, error=error)
+            self.end(*names)
+
+    def fail(self) -> None:
+        """Fail at some of what is running, before anything was done: all state is as it was."""
+        steps = [step for step in self.running if self.chance.random() < FAILS]
+        for step in steps:
+            place = step.row if self.strategy is Strategy.DIRECT else step.id
+            self.state.pop(place)
+            if (was := self.before[step.request.id].get(place)) is not None:
+                self.state[place] = was
+        if steps:
+            self.end(*(step.request.id for step in steps), error=InferenceFailed("oh"))
 
     def expire(self) -> None:
         """End some of what is queued, as the scheduler does with those that are late."""
@@ -166,7 +181,7 @@ def test_whatever_happens_sequences_stay_sequences(seed: int, strategy: Strategy
                 *(world.arrive,) * 6,
                 *(world.run, world.run, world.answer, world.answer),
                 *(world.expire, world.give_up, world.lose),
-                lambda: world.answer(InferenceFailed("oh")),
+                world.fail,
                 lambda: world.clock.advance(world.chance.random() / 2),
             ]
         )()

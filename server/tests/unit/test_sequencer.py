@@ -311,7 +311,7 @@ def test_a_start_that_never_ran_begins_nothing(handed: bool) -> None:  # noqa: F
     assert "queued" == bench.sequencer.cancel(first)
 
     assert {"b", "c"} == set(bench.ends.errors)
-    assert f"{MUST_START.format(1)}: the one that came did not reach the model" == str(
+    assert f"{MUST_START.format(1)}: the one that came was not answered" == str(
         bench.ends.errors["b"]
     )
     if blocker is not None:
@@ -332,13 +332,27 @@ def test_a_start_that_is_late_begins_nothing() -> None:
     assert None is bench.live(1)
 
 
-def test_a_start_that_failed_in_the_model_began_something() -> None:
-    """A failure of one request does not end its sequence."""
+def test_a_start_that_failed_in_the_model_begins_nothing() -> None:
+    """It may have failed before it was looked at, and the row has the state of another sequence."""
     bench = SequenceBench()
     bench.send(1, "a", "s")
     bench.send(1, "b")
+    bench.send(1, "c", "s")
+    bench.start("a")
     bench.end("a", error=InferenceFailed("oh"))
-    assert {"b": 0} == bench.at_work
+    assert ["a", "b"] == list(bench.ends.errors)
+    assert {"c": 0} == bench.at_work
+
+
+def test_another_request_that_failed_does_not_end_its_sequence() -> None:
+    """Its caller was told that it does not count, and goes on."""
+    bench = SequenceBench()
+    bench.send(1, "a", "s")
+    bench.end("a")
+    bench.send(1, "b")
+    bench.send(1, "c")
+    bench.end("b", error=InferenceFailed("oh"))
+    assert {"c": 0} == bench.at_work
 
 
 def test_what_the_scheduler_refuses_at_once_is_refused_at_once() -> None:
@@ -529,6 +543,28 @@ def test_a_lost_worker_ends_all_sequences() -> None:
     )
     with pytest.raises(InvalidRequest):
         bench.send(3, "b3")
+    assert SequencerStatistics(0, 0, 0, 0) == bench.sequencer.statistics()
+
+
+@pytest.mark.parametrize("drains", [False, True])
+def test_nobody_waits_for_sequences_that_cannot_be_continued(drains: bool) -> None:  # noqa: FBT001
+    """Once there are no further requests, a sequence ends with the last that it has."""
+    bench = SequenceBench(make_sequence_key(1))
+    bench.send(1, "a", "s")
+    bench.end("a")
+    for sequence in (2, 3):
+        bench.send(sequence, f"b{sequence}", "s")
+        bench.send(sequence, f"c{sequence}")
+    if drains:
+        bench.sequencer.drain()
+    else:
+        bench.sequencer.retire(REF)
+        bench.sequencer.retire(REF._replace(load=1))
+
+    for name in ("b2", "c2", "b3", "c3"):
+        assert {name: 0} == bench.at_work
+        bench.end(name)
+    assert {"a", "b2", "c2", "b3", "c3"} == set(bench.ends.replies)
     assert SequencerStatistics(0, 0, 0, 0) == bench.sequencer.statistics()
 
 

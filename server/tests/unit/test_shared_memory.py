@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import resource
 import struct
 import uuid
 from pathlib import Path
@@ -184,6 +185,28 @@ def test_regions_are_limited(folder: Path) -> None:
     with pytest.raises(InvalidRequest) as caught:
         registry.register("c", "/object", 0, 1)
     assert "there are 2 regions (the server's --max-shm-regions)" in str(caught.value)
+
+
+def test_regions_leave_descriptors_to_others(folder: Path) -> None:
+    """Without any left there would be no new connection, and no new worker."""
+    registry = RegionRegistry(enabled=True, folder=folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(folder, os.O_RDONLY)
+    os.close(free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, ((free + 1) * 4 // 3, hard))
+        registry.register("a", "/object", 0, 64)
+        with pytest.raises(InvalidRequest) as caught:
+            registry.register("b", "/object", 0, 64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert (
+        "failed to register shared memory region 'b': invalid args (the server has too many files "
+        "open to open another (ulimit -n))"
+    ) == str(caught.value)
+    registry.register("b", "/object", 0, 64)
+    assert ["a", "b"] == [region.name for region in registry.regions()]
 
 
 def test_while_off_nothing_happens(folder: Path) -> None:
@@ -468,6 +491,18 @@ def test_texts_of_a_region_are_no_larger_than_a_message(codec: Codec) -> None:
         codec.decode(message([tensor("t", "BYTES", parameters=placed_in(41))]), math.inf)
 
     assert "input 't' for model 'm' has 41 bytes, at most 40 are allowed" == str(caught.value)
+
+
+def test_all_texts_of_regions_are_no_larger_than_a_message(codec: Codec) -> None:
+    """A request of a few bytes may name a region in every input, and each of them is copied."""
+    inputs = [tensor(name, "BYTES", parameters=placed_in(20)) for name in ("s", "t", "u")]
+    assert 2 == len(codec.decode(message(inputs[:2]), math.inf).data)
+    with pytest.raises(InvalidRequest) as caught:
+        codec.decode(message(inputs), math.inf)
+
+    assert (
+        "the BYTES inputs up to 'u' for model 'm' have 60 bytes, at most 40 are allowed"
+    ) == str(caught.value)
 
 
 def test_outputs_are_written_to_regions(codec: Codec, folder: Path) -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
+import grpc.aio
 import pytest
 
 from jitney.errors import InvalidRequest, JitneyError, ModelError, ModelNotFound, Overloaded
 from jitney.telemetry.metrics import Metrics
 from jitney.testing import make_entry
 from jitney.transport.status import Statuses
-from jitney.transport.stream import InferenceStream, StreamCall, StreamLimits, StreamTools
+from jitney.transport.stream import (
+    MESSAGE_COST,
+    InferenceStream,
+    StreamCall,
+    StreamLimits,
+    StreamTools,
+    _Turn,
+)
 from jitney.types import ModelRef, Request, RequestHeader
 from jitney_client.protocol import inference as pb
 
@@ -112,6 +121,7 @@ class Bench:
         tools = StreamTools(self.engine, self.codec, self.metrics, Statuses(), limits)
         self.stream = InferenceStream(tools, StreamCall(call.pop("deadline", math.inf), **call))
         self.wants_more = asyncio.Queue[None]()
+        self.is_broken = False
         self._sent = asyncio.Queue[bytes | None]()
         self._received = asyncio.Queue[bytes]()
         self._reading = asyncio.Event()
@@ -128,6 +138,9 @@ class Bench:
     async def write(self, message: bytes) -> None:
         """Be the context's."""
         await self._reading.wait()
+        if self.is_broken:
+            msg = "Failed to execute_batch"
+            raise grpc.aio.InternalError(msg)
         self._received.put_nowait(message)
 
     def read_on(self) -> None:
@@ -394,6 +407,20 @@ async def test_replies_that_nobody_reads_end_a_stream() -> None:
     assert "limits.max_stream_bytes" in str(caught.value)
 
 
+@in_a_loop
+async def test_small_replies_count_with_what_they_take_in_memory() -> None:
+    """Of a million replies of a few bytes those bytes are the smaller part."""
+    bench = Bench(StreamLimits(64, 100 * MESSAGE_COST), slow=True)
+    await bench.send(message_of("many", DECOUPLED))
+    count = 0
+    while "many" in bench.engine.running:
+        bench.engine.produce("many")
+        count += 1
+
+    assert 50 < count <= 100
+    bench.served.cancel()
+
+
 # -- the end --------------------------------------------------------------------------------------
 
 
@@ -419,6 +446,47 @@ async def test_a_cancelled_stream_is_forgotten() -> None:
 
     assert {"a", "b"} == set(bench.engine.cancelled)
     assert {"CANCELLED": 2} == bench.counted()
+
+
+@in_a_loop
+async def test_a_caller_who_goes_away_during_a_write_cancels_the_stream() -> None:
+    """The transport fails then in its own way: no error of ours, which would be logged as a bug."""
+    bench = Bench()
+    await bench.send(message_of("a"), message_of("b"))
+    bench.is_broken = True
+    bench.engine.end("a")
+    await asyncio.wait([bench.served])
+
+    assert (True, ["b"]) == (bench.served.cancelled(), bench.engine.cancelled)
+    assert {"OK": 1, "CANCELLED": 1} == bench.counted()
+
+
+def turns() -> int:
+    """Return how many requests of streams there are in memory."""
+    return sum(type(thing) is _Turn for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@in_a_loop
+async def test_nothing_of_a_stream_waits_for_the_collector(*, cancelled: bool) -> None:
+    """A request and its reply, megabytes perhaps, are gone with the stream, however it ended."""
+    gc.collect()
+    before = turns()
+    gc.disable()
+    try:
+        bench = Bench()
+        await bench.send(message_of("a"), message_of("b"), message_of("c"))
+        bench.engine.end("b")
+        if cancelled:
+            bench.served.cancel()
+            await asyncio.wait([bench.served])
+        else:
+            bench.engine.end("a")
+            bench.engine.end("c", ModelError("no"))
+            assert ["a", "b", "c"] == await bench.rest()
+        assert before == turns()
+    finally:
+        gc.enable()
 
 
 @in_a_loop

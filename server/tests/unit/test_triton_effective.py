@@ -188,6 +188,21 @@ def test_a_model_without_a_batch_dimension_has_no_batching() -> None:
     assert ([], [3, -1]) == (list(config.input[0].dims), list(config.output[0].dims))
 
 
+def test_the_queue_of_a_model_that_runs_row_by_row_is_shown() -> None:
+    """Its bounds and timeouts are in force, whatever a batch holds."""
+    text = (
+        'backend: "identity" max_batch_size: 1 '
+        "dynamic_batching { default_queue_policy { max_queue_size: 2 } } "
+        'input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } '
+        'output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }'
+    )
+    config = effective_config(version_of(from_pbtxt(text)))
+    assert (1, 2) == (
+        config.max_batch_size,
+        config.dynamic_batching.default_queue_policy.max_queue_size,
+    )
+
+
 def test_a_decoupled_model_says_so() -> None:
     """Clients ask for it before they choose how to call."""
     spec = TensorSpec("IN", DataType.INT32, (-1,))

@@ -402,6 +402,11 @@ def test_the_text_format_is_strict(text: str, expected: str) -> None:
     assert f"config.pbtxt: {expected}" == refusal(text)
 
 
+def test_a_byte_order_mark_is_skipped() -> None:
+    """As protobuf's parser in C++ does, which some editors' files have got through."""
+    assert "m" == parse_config('\ufeffname: "m"').name
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -434,6 +439,13 @@ def test_the_text_format_is_strict(text: str, expected: str) -> None:
                 "priority_queue_policy { key: 2 value { timeout_action: DELAY } } }"
             ),
             "config.pbtxt: dynamic_batching.priority_queue_policy: 4 levels are 3 classes here; of",
+        ),
+        (
+            (
+                "dynamic_batching { priority_levels: 5 default_priority_level: 3 "
+                "priority_queue_policy { key: 1 value { max_queue_size: 1 } } }"
+            ),
+            "config.pbtxt: dynamic_batching.priority_queue_policy[1].max_queue_size is ignored: 5 ",
         ),
         (
             'parameters { key: "INTRA_OP_THREAD_COUNT" value { string_value: "2" } }',

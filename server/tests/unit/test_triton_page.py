@@ -96,7 +96,7 @@ def test_failures_by_reason() -> None:
     metrics.request_refused(REF, InferenceFailed("bad"))
     metrics.request_refused(REF, InvalidRequest("wrong"))
     metrics.request_refused(REF, InvalidRequest("wrong"))
-    metrics.cancelled(REF, "queued")
+    metrics.cancelled(REF, "queued", 0.5)
     page = lines(metrics)
     want = {"REJECTED": 1, "BACKEND": 1, "OTHER": 2, "CANCELED": 1}
     for reason, count in want.items():

@@ -27,6 +27,7 @@ jitney serve reads config.pbtxt as it stands, so nothing has to be imported: do 
 one file that says all that jitney can do. A model.toml wins over the config.pbtxt beside it.
 
 Lines that begin with "!" say why a model cannot be served, those with "-" what has no equivalent.
+Whether a model's file is what its configuration says is proved when a server loads it.
 
 examples:
   jitney import-triton models --dry-run        only tell
@@ -80,6 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out or arguments.repository
     served = total = 0
     for imported in _models(arguments.repository):
+        if isinstance(imported, str):
+            _say(f"{imported}: left alone, there is no {CONFIG} in it")
+            continue
         total += 1
         served += imported.text is not None
         target = out / imported.name / TARGET
@@ -90,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not total:
         msg = f"{arguments.repository}: there is no model with a {CONFIG} in it"
         raise CommandError(msg)
-    _say(f"{served} of {total} models can be served")
+    _say(f"{served} of {total} models can be served, if their files are what {CONFIG} says")
     return 0 if served == total else 1
 
 
@@ -98,8 +102,8 @@ def _say(line: str) -> None:
     sys.stdout.write(f"{printable(line)}\n")
 
 
-def _models(repository: Path) -> Iterator[_Imported]:
-    """Yield the models that have a configuration, by name."""
+def _models(repository: Path) -> Iterator[_Imported | str]:
+    """Yield the models that have a configuration, by name, and the names of other folders."""
     try:
         root = os.path.realpath(repository, strict=True)
         names = sorted(entry.name for entry in Path(root).iterdir())
@@ -107,8 +111,12 @@ def _models(repository: Path) -> Iterator[_Imported]:
         msg = f"{repository}: cannot be listed ({error.strerror})"
         raise ConfigError(msg) from None
     for name in names:
-        if not name.startswith(".") and os.path.lexists(Path(root, name, CONFIG)):
+        if name.startswith("."):
+            continue
+        if os.path.lexists(Path(root, name, CONFIG)):
             yield _imported(root, name)
+        elif Path(root, name).is_dir() and not os.path.lexists(Path(root, name, TARGET)):
+            yield ascii(name)[1:-1]
 
 
 def _imported(root: str, name: str) -> _Imported:

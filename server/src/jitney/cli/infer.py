@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitney.cli import connection
+from jitney.cli.failure import CommandError
 from jitney.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from jitney.cli.arrays import Input
     from jitney_client.protocol import inference
@@ -25,6 +27,7 @@ examples:
   jitney infer minilm --text "A bus is late." --text "The coach is delayed." --text "I like tea."
   jitney infer simple --input INPUT0='[[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]]' \\
                       --input INPUT1=@second.npy --json
+  jitney infer counter --input x='[[1]]' --parameter sequence_id=7 --parameter sequence_start=true
 
 Images need pillow, texts for a model that takes token numbers need tokenizers:
   pip install pillow tokenizers
@@ -58,6 +61,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         dest="outputs",
         metavar="NAME",
         help="an output to ask for (default all); repeated",
+    )
+    parser.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        dest="parameters",
+        metavar="NAME=VALUE",
+        help="a parameter of the request: true, false, a number or a text; repeated",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     connection.add_flags(parser)
@@ -115,15 +126,30 @@ def run(arguments: argparse.Namespace) -> int:
     if len(given) != 1:
         msg = f"give the inputs with one of --input, --image and --text; got {len(given)} of them"
         raise ConfigError(msg)
+    parameters = _parameters(arguments.parameters)
     from jitney.cli import answers  # noqa: PLC0415  # numpy, after the command line is right
+    from jitney_client import NotSupported  # noqa: PLC0415
 
     labels = answers.read_labels(arguments.labels) if arguments.labels else ()
     with connection.connect(arguments) as client:
         metadata = client.metadata(arguments.model, version=arguments.version)
         inputs = _inputs(arguments, metadata)
-        result = client.infer(
-            arguments.model, inputs, version=arguments.version, outputs=arguments.outputs
-        )
+        try:
+            result = client.infer(
+                arguments.model,
+                inputs,
+                version=arguments.version,
+                outputs=arguments.outputs,
+                parameters=parameters,
+            )
+        except NotSupported as error:
+            if "decoupled" not in str(error):
+                raise
+            msg = (
+                f"{error}: it answers one request with any number of replies, which only come on a "
+                "stream, as tritonclient.grpc opens one"
+            )
+            raise CommandError(msg) from None
     if arguments.json:
         text = answers.as_json(result)
     elif arguments.images:
@@ -134,6 +160,31 @@ def run(arguments: argparse.Namespace) -> int:
         text = answers.as_arrays(result)
     sys.stdout.write(text)
     return 0
+
+
+def _parameters(given: Sequence[str]) -> dict[str, bool | int | float | str]:
+    """Read ``NAME=VALUE`` for each parameter of a request.
+
+    A value that JSON would take as a number or a truth is one; ``'"7"'`` is a text.
+
+    :raises ConfigError: when it is no such text.
+    """
+    parameters: dict[str, bool | int | float | str] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not name or name in parameters:
+            msg = f"--parameter {text[:60]!r}: expected NAME=VALUE, each name once"
+            raise ConfigError(msg)
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError):
+            parsed = value
+        parameters[name] = parsed if isinstance(parsed, bool | int | float | str) else value
+        number = parameters[name]
+        if isinstance(number, int) and not -(1 << 63) <= number < 1 << 63:
+            msg = f"--parameter {name}: the protocol has numbers of 64 bits only"
+            raise ConfigError(msg)
+    return parameters
 
 
 def _inputs(

@@ -105,7 +105,7 @@ async def sweep(
 
     :param model: as ``located`` takes it.
     :param tune: what to change of how a version is loaded.
-    :raises ConfigError: when there is no such model.
+    :raises ConfigError: when there is no such model, or none that runs in a worker.
     :raises CommandError: when it cannot be loaded.
     """
     devices = settings.devices
@@ -139,6 +139,9 @@ async def sweep(
         finally:
             await pool.stop(STOP_TIMEOUT)
             clock.close()
+    if loader.is_builtin:
+        msg = f"{name_there} is built into the server: there is no model to measure"
+        raise ConfigError(msg)
     if not loader.reports:
         reasons = [*loader.errors, *(entry.reason for entry in repository.index() if entry.wanted)]
         msg = f"{name_there} cannot be loaded: {reasons[0] if reasons else 'no version found'}"
@@ -159,11 +162,13 @@ class _TunedLoader:
     def __init__(self, pool: WorkerPool, tune: Callable[[LoadOptions], LoadOptions]) -> None:
         self.reports: dict[ModelRef, LoadReport] = {}
         self.errors: list[str] = []
+        self.is_builtin = False
         self._pool = pool
         self._tune = tune
 
     async def load(self, spec: LoadSpec) -> dict[str, LoadReport | ModelError]:
         """Load a version, differently."""
+        self.is_builtin |= spec.builtin is not None
         outcomes = await self._pool.load(replace(spec, options=self._tune(spec.options)))
         for outcome in outcomes.values():
             if isinstance(outcome, ModelError):

@@ -32,9 +32,11 @@ class RepositorySettings:
     )
     load_model: str = setting(
         "",
-        "models to load at the start in the explicit mode, separated by commas; * for all",
+        "models to load at the start in the explicit mode, separated by commas, or the flag "
+        "repeated; * for all",
         pattern=r"\*|[A-Za-z0-9_.,-]*",
         form="names of models, separated by commas, or *",
+        is_list=True,
     )
     repository_poll_seconds: float = setting(
         15.0, "how often the poll mode looks for changes", low=0.1, high=86_400

@@ -13,7 +13,8 @@ class Setting:
     """What is said about one setting beside its type and its default.
 
     ``low`` and ``high`` are inclusive bounds of a number. ``choices`` or ``pattern`` restrict a
-    text; ``form`` describes the pattern to a person. ``is_file`` marks a text that is a path.
+    text; ``form`` describes the pattern to a person. ``is_file`` marks a text that is a path,
+    ``is_list`` one with commas in it, whose flag may be repeated instead.
     """
 
     help: str
@@ -23,6 +24,7 @@ class Setting:
     pattern: str | None = None
     form: str = ""
     is_file: bool = False
+    is_list: bool = False
 
 
 def setting(default: object, help_: str, **bounds: Any) -> Any:  # noqa: ANN401  # as field() is

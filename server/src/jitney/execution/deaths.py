@@ -23,12 +23,25 @@ class Verdict(NamedTuple):
     refuse: ModelRef | None = None
 
 
+class _Death(NamedTuple):
+    """The end of a process: when, and which model it was running or loading, if any."""
+
+    at: float
+    running: ModelRef | None
+    loading: tuple[str, int] | None
+
+
 class Deaths:
     """Counts the ends of a device's processes; pure, it is told the time.
 
     A model whose batches keep ending the process is to be refused, and what it did is not held
     against the device. Not so the last model that the device would still run: there the device may
     as well be the culprit, and a device that runs nothing is better given up.
+
+    A model that ends the process while it is loaded may be sent again and again, by whoever may
+    load models. It counts once, however often: one bad file shall not cost the others their device.
+    Where the process had loaded another model before, the device works, and it does not count at
+    all.
     """
 
     def __init__(self, most: int) -> None:
@@ -37,7 +50,7 @@ class Deaths:
         :param most: deaths within the window that a device may have.
         """
         self._most = most
-        self._recent: deque[tuple[float, ModelRef | None]] = deque()
+        self._recent: deque[_Death] = deque()
         self._while_loading: Counter[ModelRef] = Counter()
 
     def __repr__(self) -> str:
@@ -50,19 +63,35 @@ class Deaths:
         :param culprit: the model whose batch was running, None where there was none.
         :param others: whether the device has other models that it may run.
         """
-        recent = self._recent
-        recent.append((now, culprit))
-        while recent[0][0] < now - WINDOW:
-            recent.popleft()
+        self._add(_Death(now, culprit, None))
         refuse = None
         if (
             culprit is not None
             and others
-            and sum(model == culprit for _, model in recent) >= MOST_CRASHES
+            and sum(death.running == culprit for death in self._recent) >= MOST_CRASHES
         ):
             refuse = culprit
-            self._recent = deque(death for death in recent if death[1] != culprit)
+            self._recent = deque(death for death in self._recent if death.running != culprit)
         return Verdict(len(self._recent) > self._most, refuse)
+
+    def note_of_load(self, now: float, model: ModelRef, *, works: bool) -> Verdict:
+        """Count a death during a load.
+
+        :param works: whether the process had loaded another model before.
+        """
+        named = (model.name, model.version)  # whichever load of it this is
+        self._forget_before(now - WINDOW)
+        if not works and all(death.loading != named for death in self._recent):
+            self._add(_Death(now, None, named))
+        return Verdict(len(self._recent) > self._most)
+
+    def _add(self, death: _Death) -> None:
+        self._recent.append(death)
+        self._forget_before(death.at - WINDOW)
+
+    def _forget_before(self, moment: float) -> None:
+        while self._recent and self._recent[0].at < moment:
+            self._recent.popleft()
 
     def note_while_loading(self, model: ModelRef) -> bool:
         """Count a death during a load; return whether the model deserves another try.
@@ -70,7 +99,10 @@ class Deaths:
         One: the process may have been killed from outside.
         """
         self._while_loading[model] += 1
-        return self._while_loading[model] == 1
+        if self._while_loading[model] == 1:
+            return True
+        self.forgive(model)  # it is not tried again; another load of it has another reference
+        return False
 
     def forgive(self, model: ModelRef) -> None:
         """Forget what happened while a model was loaded: it has been loaded since."""

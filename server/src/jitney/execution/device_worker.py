@@ -100,6 +100,8 @@ class DeviceWorker:
         self._gone: asyncio.Future[str] | None = None
         self._load: _Load | None = None
         self._culprit: ModelRef | None = None
+        self._died_loading: ModelRef | None = None
+        self._worked = False
         self._instances: dict[ModelRef, int] = {}
         self._refused: dict[ModelRef, ModelError] = {}
         self._outcomes: dict[ModelRef, asyncio.Future[LoadReport | ModelError]] = {}
@@ -153,8 +155,11 @@ class DeviceWorker:
         self._listener.device_failed(self.name, why)
 
     def _is_hopeless(self) -> bool:
+        now = self._clock.now()
+        if self._died_loading is not None:
+            return self._deaths.note_of_load(now, self._died_loading, works=self._worked).hopeless
         others = self._specs.keys() - self._refused.keys() - {self._culprit}
-        verdict = self._deaths.note(self._clock.now(), self._culprit, others=bool(others))
+        verdict = self._deaths.note(now, self._culprit, others=bool(others))
         if verdict.refuse is not None:
             why = f"its batches ended the worker process {MOST_CRASHES} times within a minute"
             self._refuse(verdict.refuse, ModelError(why))
@@ -168,7 +173,7 @@ class DeviceWorker:
         """Start a worker; return why it failed, or None once it said hello."""
         self._hello = self._loop.create_future()
         self._instances.clear()
-        self._culprit = None
+        self._culprit = self._died_loading = None
         try:
             self._link = WorkerLink(self._command, self._loop, self._on_message, self._on_gone)
         except OSError as error:
@@ -403,10 +408,13 @@ class DeviceWorker:
         self._ending.append(link)
         if link is not self._link:
             return
-        if self._load is not None and self._flights.any_before(self._load.serial):
-            self._load.begun = False
-        first = self._flights.first
-        self._culprit = first.batch.key.model if first is not None else None
+        load, first = self._load, self._flights.first
+        if load is not None and self._flights.any_before(load.serial):
+            load.begun = False
+        if load is not None and load.begun:
+            self._died_loading, self._worked = load.spec.ref, bool(self._instances)
+        elif first is not None:
+            self._culprit = first.batch.key.model
         was_up = self.state == "up"
         self.state, self.reason = "restarting", why
         self._instances.clear()

@@ -214,6 +214,8 @@ class WorkerLink:
             size = self._socket.recv_into(self._buffer)
         except BlockingIOError:
             return
+        except ConnectionResetError:
+            size = 0  # it ended, and left messages unread
         except OSError as error:
             self._end(f"its channel broke ({error.strerror})")
             return

@@ -11,6 +11,7 @@ from jitney.errors import (
     BadOverride,
     ConfigError,
     ControlDisabled,
+    Draining,
     JitneyError,
     LoadRefused,
     UnknownToLoad,
@@ -18,7 +19,7 @@ from jitney.errors import (
 from jitney.repository.load_request import LoadRequest, check_name, failed, read_load_request
 from jitney.repository.manifest import ModelManifest
 from jitney.repository.name_locks import NameLocks
-from jitney.repository.preparing import from_path
+from jitney.repository.preparing import WARMUP_FOLDER, from_path
 from jitney.repository.scan import (
     FoundModel,
     FoundVersion,
@@ -58,9 +59,8 @@ NOT_ALLOWED: Final = "explicit model load / unload is not allowed if polling is 
 """Triton's words, for every mode but the explicit one."""
 ALL: Final = "*"
 """In place of the names of models to load: all that there are."""
-WARMUP: Final = "warmup"
-"""The folder of a model's warm-up files."""
 NO_FILES: Final[Files] = {}
+STOPPING: Final = "the server is shutting down"
 
 
 class _Sight(NamedTuple):
@@ -108,6 +108,7 @@ class ModelControl:
         self._locks = NameLocks()
         self._seen: dict[str, _Sight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
@@ -151,12 +152,23 @@ class ModelControl:
         :raises ControlDisabled: when callers may not do that.
         :raises InvalidRequest: when name or parameters make no sense.
         :raises LoadRefused: when it cannot be loaded; what was served before still is.
+        :raises Draining: when the server begins, or began, to shut down.
         """
         self._ensure_allowed()
         check_name(name)
         request = read_load_request(name, parameters or {}, self._settings)
-        # A caller who goes away leaves no half-done load behind: it comes to its end all the same.
-        await asyncio.shield(self._start(self._load_in_turn(name, request)))
+        if self._is_stopping:
+            raise Draining(STOPPING)
+        task = self._start(self._load_in_turn(name, request))
+        try:
+            # A caller who goes away leaves no half-done load behind: it comes to its end all the
+            # same.
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # gRPC would take it for the caller's, and leave a caller who waits without an answer.
+            if task.cancelled():  # which only a stop does
+                raise Draining(STOPPING) from None
+            raise
 
     async def unload(self, name: str) -> None:
         """Serve a model no longer; its requests in flight are answered, but not waited for.
@@ -190,7 +202,8 @@ class ModelControl:
                 self._repository.discard(name)
 
     async def stop(self) -> None:
-        """End what nobody waits for."""
+        """Begin no more loads, and end those that are under way: nobody would use them."""
+        self._is_stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -209,7 +222,9 @@ class ModelControl:
 
     def _ensure_allowed(self) -> None:
         if self._settings.model_control_mode != "explicit":
-            raise ControlDisabled(NOT_ALLOWED)
+            mode = self._settings.model_control_mode
+            msg = f"{NOT_ALLOWED} (the server's --model-control-mode is {mode}, not explicit)"
+            raise ControlDisabled(msg)
 
     async def _load_in_turn(self, name: str, request: LoadRequest) -> None:
         async with self._locks.hold(name):
@@ -281,7 +296,8 @@ class ModelControl:
             file = manifest.runtime.file
             why = f"no version found: put the model at <name>/<number>/{file}"
             raise self._refused(model, why)
-        failures = await self.turnover.bring(model, wanted, manifest, _reader(found, WARMUP))
+        read_warmup = _reader(found, WARMUP_FOLDER)
+        failures = await self.turnover.bring(model, wanted, manifest, read_warmup)
         if failures:
             reasons = "; ".join(
                 f"version {number} is at UNAVAILABLE state: {why}"

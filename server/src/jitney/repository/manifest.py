@@ -50,12 +50,13 @@ Mode: TypeAlias = Literal["latency", "efficiency"]
 class BatchingManifest:
     """How requests share batches; None leaves it to the server's ``batching`` settings.
 
-    Where it is not ``enabled``, every request is a batch of its own. ``required`` makes a model that
-    turns out not to be batchable fail to load, instead of being served in that way. What ends in ``_ms`` is in milliseconds, ``max_queue_size`` in rows; a
-    ``default_priority`` of 1 is the highest. ``buckets`` are batch sizes to be measured and used
-    besides our own. ``priority_levels`` is how many levels clients count, 0 for ours; the level of
-    a request is mapped onto one of our classes. ``on_timeout`` says what becomes of a request that
-    waited too long: it is refused, or waits on behind all others.
+    Where it is not ``enabled``, every request is a batch of its own. ``required`` makes a model
+    that turns out not to be batchable fail to load, instead of being served in that way. What ends
+    in ``_ms`` is in milliseconds, ``max_queue_size`` in rows; a ``default_priority`` of 1 is the
+    highest. ``buckets`` are batch sizes to be measured and used besides our own.
+    ``priority_levels`` is how many levels clients count, 0 for ours; the level of a request is
+    mapped onto one of our classes. ``on_timeout`` says what becomes of a request that waited too
+    long: it is refused, or waits on behind all others.
     """
 
     enabled: bool = True

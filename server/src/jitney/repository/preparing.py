@@ -121,6 +121,7 @@ class Preparer:
         rows, too_many = rows_that_fit(signature, asked, self._slot_bytes)
         if manifest.max_batch_size is not None:  # a default need not be reached
             warnings = (*warnings, *too_many)
+        most_rows = asked if signature.batched else math.inf
         limits = limits._replace(max_batch_size=min(limits.max_batch_size, rows))
         handle = ModelVersion(ref, signature, limits, digest, runs_on, manifest)
         options = LoadOptions(
@@ -136,7 +137,7 @@ class Preparer:
             stateful=manifest.sequence is not None,
             shared=limits.shared,
             buckets=manifest.batching.buckets,
-            warmup=tuple(_sample(given, read_warmup) for given in manifest.warmup),
+            warmup=tuple(_sample(given, most_rows, read_warmup) for given in manifest.warmup),
         )
         spec = LoadSpec(ref, options, reopen, self._progress(ref), devices, manifest.builtin)
         return Candidate(handle, spec, warnings)
@@ -181,8 +182,17 @@ def _builtin_signature(manifest: ModelManifest, builtin: BuiltinSpec) -> Signatu
     return signature
 
 
-def _sample(given: WarmupManifest, read: ReadFile) -> WarmupSample:
-    """Return a sample with the bytes of the files that it names."""
+def _sample(given: WarmupManifest, most_rows: float, read: ReadFile) -> WarmupSample:
+    """Return a sample with the bytes of the files that it names.
+
+    :param most_rows: how many a batch may have by the operator's own settings, where rows count.
+    """
+    if given.rows > most_rows:
+        msg = (
+            f"warm-up sample {given.name!r}: {given.rows} rows, and a batch of this model may have "
+            f"{most_rows}"
+        )
+        raise ModelError(msg)
     inputs = []
     for name, (source, shape) in given.inputs.items():
         if source in MADE_UP:

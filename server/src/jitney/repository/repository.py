@@ -175,13 +175,13 @@ class Repository:
 
     def device_down(self, device: str) -> None:
         """Note that a device lost all its versions and will have them again."""
-        for version in list(self._loads.values()):
+        for version in self.loads():
             version.gone(device, f"the worker of {device} is being replaced")
 
     def device_failed(self, device: str, why: str) -> list[ModelRef]:
         """Note that a device was given up; return the versions that no device has any more."""
         lost = []
-        for version in list(self._loads.values()):
+        for version in self.loads():
             version.refused(device, f"device {device} failed: {why}")
             if version.state is VersionState.UNAVAILABLE:
                 lost.append(version.ref)
@@ -245,6 +245,10 @@ class Repository:
     def version(self, ref: ModelRef) -> ModelVersion | None:
         """Return a load of a version by its reference, whether callers see it or not."""
         return self._loads.get(ref)
+
+    def loads(self) -> list[ModelVersion]:
+        """Return every load of every version, also those that callers do not see."""
+        return list(self._loads.values())
 
     def visible(self, name: str, version: int) -> ModelVersion | None:
         """Return the load of a version that callers see."""

@@ -25,8 +25,8 @@ from jitney.repository.manifest import (
     VersionPolicy,
 )
 from jitney.repository.manifest_reader import read_manifest
-from jitney.repository.side_files import reader_of
-from jitney.repository.triton.mapping import manifest_of
+from jitney.repository.side_files import is_plain_name, reader_of
+from jitney.repository.triton.mapping import MODEL_SUFFIXES, manifest_of
 from jitney.repository.triton.text import read_config
 
 if TYPE_CHECKING:
@@ -269,7 +269,27 @@ def _read_version(folder: Path, root: str, manifest: ModelManifest) -> FoundVers
         real_folder = Path(real_path(folder, root))
         path = Path(real_path(real_folder / file, root))
     except ModelError as error:
-        return FoundVersion(number, None, str(error))
+        return FoundVersion(number, None, f"{error}{_instead(folder, root, file)}")
     if not path.is_file():
         return FoundVersion(number, None, f"{file}: not a regular file")
     return FoundVersion(number, path)
+
+
+def _instead(folder: Path, root: str, file: str) -> str:
+    """Return what else there is in a version's folder that has no model file, for its error."""
+    try:
+        names = [entry.name for entry in _list(real_path(folder, root))]
+    except (JitneyError, OSError):
+        return ""
+    if file in names:
+        return ""
+    for name in names:
+        if name.endswith(MODEL_SUFFIXES) and is_plain_name(name):
+            return (
+                f"; there is {name!a}: rename it, or name it with runtime.file in {FILE_NAME} or "
+                f"default_model_filename in {TRITON_FILE_NAME}"
+            )
+    for name in names:
+        if name.startswith("model."):
+            return f"; there is {name!a}, and only TorchScript files are served"
+    return ""

@@ -59,6 +59,8 @@ class Turnover:
         """
         self.on_change: Callable[[], None] | None = None
         """Called after what may change which versions are ready, but what devices tell anyway."""
+        self.on_retire: Callable[[ModelRef], None] | None = None
+        """Called when a version takes no more requests, and answers those that it has."""
         self._repository = repository
         self._preparer = preparer
         self._loader = loader
@@ -104,8 +106,7 @@ class Turnover:
             self._say(f"{ref}: not loaded: {error}")
             self._count(ref, "failed")
             if not _is_served(current):
-                if current is not None:
-                    self._drop(current)
+                self._drop_dead(current)
                 model.broken[one.version] = str(error)
             return str(error)
         for warning in candidate.warnings:
@@ -134,8 +135,8 @@ class Turnover:
         handle, spec = candidate.handle, candidate.spec
         ref = handle.ref
         beside = _is_served(current)
-        if current is not None and not beside:
-            self._drop(current)
+        if not beside:
+            self._drop_dead(current)
         self._repository.begin(handle, visible=not beside)
         self._served[ref] = spec
         self._say(f"{ref}: loading")
@@ -198,6 +199,8 @@ class Turnover:
             loop.call_soon(self._drop, version)
 
         version.retire()
+        if self.on_retire is not None:
+            self.on_retire(version.ref)
         if version.in_flight:
             self._say(f"{version.ref}: unloading, after {version.in_flight} requests in flight")
         version.when_idle(idle)
@@ -217,6 +220,14 @@ class Turnover:
         if (model := self._repository.model(ref.name)) is not None:
             self._discard_vanished(model)
         self._changed()
+
+    def _drop_dead(self, version: ModelVersion | None) -> None:
+        """Unload a version that has nothing to answer any more.
+
+        Not one that was taken out and is still answering: it goes by itself, with its last request.
+        """
+        if version is not None and version.state is not VersionState.UNLOADING:
+            self._drop(version)
 
     def _changed(self) -> None:
         if self.on_change is not None:

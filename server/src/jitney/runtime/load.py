@@ -262,4 +262,4 @@ class _Loading:
         rehearsal = Rehearsal(forward, latency, self.progress)
         if found.bare is not None:
             rehearsal.without_optional(found.bare)
-        rehearsal.play(self.options.warmup, self.options.max_batch_size)
+        rehearsal.play(self.options.warmup)

@@ -62,16 +62,15 @@ class Rehearsal:
         for rows in sizes if self._forward.device.pads else sizes[:1]:
             self._run(maker.make(rows), maker.shapes(rows), rows, LEAST_WARMUP_RUNS)
 
-    def play(self, samples: Sequence[WarmupSample], most_rows: int) -> None:
+    def play(self, samples: Sequence[WarmupSample]) -> None:
         """Run the operator's samples, in parts where they are larger than the largest batch.
 
-        :param most_rows: how many rows a batch may have by the operator's own settings.
         :raises ModelError: naming the sample that the model does not take.
         """
         for sample in samples:
             self._progress(f"warm up with the sample {sample.name}")
             try:
-                self._play(sample, most_rows)
+                self._play(sample)
             except JitneyError as exc:
                 text = f"warm-up sample {sample.name!r}: {exc}"
                 raise model_error(SIGNATURE, text) from None
@@ -81,11 +80,8 @@ class Rehearsal:
                 text = f"warm-up sample {sample.name!r}: the model raised: {summary(exc)}"
                 raise model_error(RAISED, text) from None
 
-    def _play(self, sample: WarmupSample, most_rows: int) -> None:
+    def _play(self, sample: WarmupSample) -> None:
         batched, largest = self._forward.signature.batched, self._profile.sizes[-1]
-        if batched and sample.rows > most_rows:
-            msg = f"{sample.rows} rows, and a batch of this model may have {most_rows}"
-            raise model_error(SIGNATURE, msg)
         rows = sample.rows if batched else 1
         maker, values = self._values(sample, rows)
         for start in range(0, rows, largest):

@@ -55,7 +55,7 @@ class LiveSequence:
         return [step, *(self.orphans(at) if step.starts else ())]
 
     def orphans(self, first: int = 0) -> list[Step]:
-        """Take out and return what continues a START that never reached the model.
+        """Take out and return what continues a START that came to nothing.
 
         It would be run on the state of whichever sequence had been in its place.
 

@@ -50,7 +50,7 @@ def unstarted(step: Step) -> InvalidRequest:
 
 def orphaned(step: Step) -> InvalidRequest:
     """Return the end of a request that continues one that came to nothing."""
-    return InvalidRequest(f"{_unstarted(step)}: the one that came did not reach the model")
+    return InvalidRequest(f"{_unstarted(step)}: the one that came was not answered")
 
 
 def queue_full(step: Step, waiting: int) -> Overloaded:

@@ -29,6 +29,7 @@ class Roster:
     ``waiting`` counts the requests that wait here, those of the backlog and those behind another of
     their sequence. ``idle`` has, for each idle sequence, when it is forgotten; the first is the
     next. Neither grows without bound: idle ones have places, and all others have requests here.
+    ``retired`` tells that there will be no further requests, so that nobody need be idle.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Roster:
         "controls",
         "idle",
         "max_idle",
+        "retired",
         "sequences",
         "waiting",
     )
@@ -46,6 +48,7 @@ class Roster:
     def __init__(self, config: SequenceConfig) -> None:
         self.controls = Controls(config)
         self.max_idle = config.max_idle
+        self.retired = False
         self.sequences: dict[int | str, LiveSequence] = {}
         # Ordered dicts, not dicts: their first is found at once however many left before it.
         self.backlog: OrderedDict[LiveSequence, None] = OrderedDict()

@@ -6,15 +6,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from jitney.errors import (
-    DeadlineExpired,
-    DeadlineTooShort,
-    Draining,
-    JitneyError,
-    ModelNotReady,
-    Overloaded,
-    WorkerLost,
-)
+from jitney.errors import Draining, JitneyError, WorkerLost
 from jitney.scheduling import refusals
 from jitney.scheduling.batch import NO_DEADLINE, State
 from jitney.scheduling.entry_heap import EntryHeap
@@ -34,9 +26,6 @@ if TYPE_CHECKING:
     from jitney.types import ModelRef
 
 __all__ = ["Scheduling", "Sequencer"]
-
-UNREACHED = (DeadlineExpired, DeadlineTooShort, Overloaded, ModelNotReady, Draining)
-"""Ends of requests that no model saw."""
 
 
 class Scheduling(Protocol):
@@ -58,11 +47,14 @@ class Sequencer:
     - With the direct strategy a sequence has one row of its model's batches from its START to its
       end, and nobody else has it. With the oldest one, so many sequences are active at once. Others
       wait, first come, first served.
-    - A sequence ends with its END, after ``max_idle`` seconds without a request, or when the
-      model's state is lost with its worker. A START ends the one before of the same id.
-    - What fails, is cancelled or comes too late does not end its sequence. A START that never
-      reached the model does, and what came behind it is refused: it would be run on the state of
-      whichever sequence had the row before.
+    - A sequence ends with its END, after ``max_idle`` seconds without a request, when the model
+      takes no more requests, or when the model's state is lost with its worker. A START ends the
+      one before of the same id.
+    - What fails, is cancelled or comes too late does not end its sequence. A START that fails, or
+      that is cancelled before it runs, does, and what came behind it is refused: it would be run on
+      the state of whichever sequence had the row before. That goes for failures in the model too: a
+      batch fails as a whole, so it may have been another's row at which the model stopped, before
+      it had looked at this one.
     - A request waits here no longer than it may wait at all, and may be cancelled at any time.
     - There is room for ``max_queue_rows`` waiting requests of each model.
 
@@ -177,6 +169,26 @@ class Sequencer:
         """
         return self._dismiss(model, lambda step: sequence_refusals.forgotten(step, why))
 
+    def retire(self, model: ModelRef) -> None:
+        """Note that no further requests of a model will come: it is being unloaded, or replaced.
+
+        What waits still runs. Sequences end with the last request that they have: nobody can
+        continue them, so nobody shall wait until they have been idle for long enough.
+        """
+        roster = self._rosters.get(model)
+        if roster is None or roster.retired:
+            return
+        roster.retired = True
+        for sequence in list(roster.idle):
+            roster.end(sequence)
+        self._due.append((roster, None))
+        self._advance()
+
+    def drain(self) -> None:
+        """Note that no further requests will come at all."""
+        for model in list(self._rosters):
+            self.retire(model)
+
     def refuse_rest(self) -> int:
         """Fail everything that still waits, at the end of a drain; return how many there were."""
         return sum(
@@ -231,7 +243,7 @@ class Sequencer:
                 self.forget(step.key.model, "the worker of this model was lost")
         elif sequence is not None:
             sequence.running = None
-            if step.starts and isinstance(error, UNREACHED):
+            if step.starts and error is not None:
                 orphans = self._orphans(sequence)
             self._settle(self._rosters[step.key.model], sequence)
         step.whole.timing = step.timing
@@ -246,7 +258,7 @@ class Sequencer:
         if sequence.waiting:
             if sequence.place != NO_PLACE:
                 self._due.append((roster, sequence))
-        elif sequence.open:
+        elif sequence.open and not roster.retired:
             due = roster.idle[sequence] = self._clock.now() + roster.max_idle
             roster.idle.move_to_end(sequence)
             self._wake_at(due)
@@ -297,7 +309,7 @@ class Sequencer:
         return self._taken(sequence.remove(step))
 
     def _orphans(self, sequence: LiveSequence) -> list[Step]:
-        """Take out what waits for a START that was handed over and never reached the model."""
+        """Take out what waits for a START that was handed over and came to nothing."""
         return self._taken(sequence.orphans())
 
     def _taken(self, steps: list[Step]) -> list[Step]:

@@ -234,9 +234,11 @@ class Metrics:
             self.figures(model).fail_count += 1
         self.rejected.add((*labels_of(model), why(error)))
 
-    def cancelled(self, model: ModelRef, stage: str) -> None:
-        """Count a request whose caller went away."""
-        self.figures(model).fail_count += 1
+    def cancelled(self, model: ModelRef, stage: str, seconds: float) -> None:
+        """Count a request whose caller went away, so many seconds after it had come."""
+        figures = self.figures(model)
+        figures.fail_count += 1
+        figures.fail_seconds += seconds
         self.cancelled_requests.add((*labels_of(model), stage))
 
     def batch_started(self, batch: Batch) -> None:

@@ -57,7 +57,8 @@ class Codec:
         """Begin with nothing remembered.
 
         :param regions: of shared memory; none for none.
-        :param max_message_bytes: as much may be copied out of shared memory for one tensor.
+        :param max_message_bytes: as much may be copied out of shared memory for one request,
+            before it is known whether the server takes it on.
         """
         self._regions = regions or RegionRegistry()
         self._max_copy = max_message_bytes
@@ -121,21 +122,24 @@ class Codec:
             raise _wrong_count(header, len(data), windows)
         came = iter(data)
         whole: list[Buffer] = []
+        copied = 0
         for i, tensor in enumerate(header.inputs):
             window = windows.get(i)
             if window is None:
                 whole.append(next(came))
             elif tensor.datatype is not DataType.BYTES:
                 whole.append(window)
-            elif len(window) > self._max_copy:
+            elif copied + len(window) > self._max_copy:
+                of, have = ("the BYTES inputs up to", "have") if copied else ("input", "has")
                 msg = (
-                    f"input '{tensor.name}' for model '{header.model_name}' has {len(window)} "
-                    f"bytes, at most {self._max_copy} are allowed"
+                    f"{of} '{tensor.name}' for model '{header.model_name}' {have} "
+                    f"{copied + len(window)} bytes, at most {self._max_copy} are allowed"
                 )
                 raise InvalidRequest(msg)
             else:
                 # Their lengths are checked now and used later: nobody may change them meanwhile.
                 whole.append(window.read())
+                copied += len(window)
         return whole
 
     def _parse(self, head: bytes, *, has_raw: bool) -> Head:
@@ -157,9 +161,10 @@ class Codec:
     def _intern_typed(self, header: RequestHeader) -> RequestHeader:
         # The head of a typed request holds its values, so it never recurs; what it declares does.
         parameters = header.parameters or {}
-        if sum(len(k) + len(v) for k, v in parameters.items() if isinstance(v, str)) > (
-            LONGEST_REMEMBERED
-        ):
+        texts = [header.model_name, header.model_version, *header.outputs, *parameters]
+        texts += [value for value in parameters.values() if isinstance(value, str)]
+        texts += [tensor.name for tensor in header.inputs]
+        if sum(map(len, texts)) > LONGEST_REMEMBERED:
             return header
         key = (
             header.model_name,

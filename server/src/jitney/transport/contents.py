@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jitney.types import Bytes
     from jitney_client.protocol.inference import InferTensorContents, ModelInferRequest
 
-__all__ = ["raw_of", "raw_of_wire"]
+__all__ = ["Allowance", "raw_of", "raw_of_wire"]
 
 FIELDS: Final = {
     "bool_contents": (DataType.BOOL,),
@@ -49,10 +49,11 @@ NUMPY: Final = {
 
 
 MAX_CONTENTS: Final = 1 << 20
-"""Bytes of contents that are parsed by protobuf, which makes an object of every value."""
+"""Bytes of a request's contents that are parsed by protobuf, which makes a number of every value,
+all inputs together."""
 MAX_SINGLES: Final = 1 << 18
-"""Strings that are copied one by one, on the event loop, at about a quarter of a microsecond each;
-those in runs of equally long ones take a few nanoseconds."""
+"""Strings of a request that are copied one by one, on the event loop, at about a quarter of a
+microsecond each, all inputs together; those in runs of equally long ones take a few nanoseconds."""
 STRETCH: Final = 1024
 """Strings that are copied one by one before a run is looked for again."""
 FEW: Final = 64
@@ -61,6 +62,20 @@ STRING: Final = 8 << 3 | 2
 """The tag of an element of ``bytes_contents``."""
 PACKED: Final = {DataType.FP32: 6 << 3 | 2, DataType.FP64: 7 << 3 | 2}
 """The tags of fields whose packed form is the raw layout."""
+
+
+class Allowance:
+    """What the inputs of one request may still cost, after those before.
+
+    For each input by itself the limits would be 64 times as high, and nobody else is served
+    meanwhile.
+    """
+
+    __slots__ = ("nbytes", "strings")
+
+    def __init__(self) -> None:
+        self.nbytes = MAX_CONTENTS
+        self.strings = MAX_SINGLES
 
 
 def raw_of(tensor: ModelInferRequest.InferInputTensor, datatype: DataType, model: str) -> bytes:
@@ -105,13 +120,18 @@ def _encode(
 
 
 def raw_of_wire(
-    contents: memoryview, tensor: ModelInferRequest.InferInputTensor, datatype: DataType, model: str
+    contents: memoryview,
+    tensor: ModelInferRequest.InferInputTensor,
+    datatype: DataType,
+    model: str,
+    allowance: Allowance,
 ) -> Bytes:
     """Return typed contents that were not parsed, since they are large, as the raw layout.
 
     Floating point numbers are that layout already, and texts are put into it run by run. Whole
     numbers, which have as many bytes as they need, go through protobuf and are limited.
 
+    :param allowance: of the request; what this input costs is taken off.
     :raises InvalidRequest: as ``raw_of``, and when they are malformed or over the limits.
     """
     tag = PACKED.get(datatype)
@@ -123,15 +143,17 @@ def raw_of_wire(
         if at + size == len(contents):
             return contents[at:]
     if datatype is DataType.BYTES:
-        raw = _raw_strings(bytes(contents), tensor.name, model)
+        raw = _raw_strings(bytes(contents), tensor.name, model, allowance)
         if raw is not None:
             return raw
-    if len(contents) > MAX_CONTENTS:
+    if len(contents) > allowance.nbytes:
+        of = "input" if len(contents) > MAX_CONTENTS else "the inputs up to"
         msg = (
-            f"the contents of input '{tensor.name}' for model '{model}' have more than "
+            f"the contents of {of} '{tensor.name}' for model '{model}' have more than "
             f"{MAX_CONTENTS} bytes; send them as raw_input_contents"
         )
         raise InvalidRequest(msg)
+    allowance.nbytes -= len(contents)
     try:
         tensor.contents.MergeFromString(bytes(contents))
     except DecodeError:
@@ -139,7 +161,7 @@ def raw_of_wire(
     return raw_of(tensor, datatype, model)
 
 
-def _raw_strings(wire: bytes, name: str, model: str) -> bytes | None:
+def _raw_strings(wire: bytes, name: str, model: str, allowance: Allowance) -> bytes | None:
     """Return strings in the raw layout, None where there is anything else beside them."""
     parts: list[Bytes] = []
     at, end, singles = 0, len(wire), 0
@@ -175,14 +197,17 @@ def _raw_strings(wire: bytes, name: str, model: str) -> bytes | None:
                     raise _malformed()
                 parts += (pack(length), wire[start:at])
                 singles += 1
-            if singles > MAX_SINGLES:
+            if singles > allowance.strings:
+                alone = singles > MAX_SINGLES
+                of, have = ("input", "has") if alone else ("the inputs up to", "have")
                 msg = (
-                    f"input '{name}' for model '{model}' has more than {MAX_SINGLES} strings of "
+                    f"{of} '{name}' for model '{model}' {have} more than {MAX_SINGLES} strings of "
                     "different lengths; send them as raw_input_contents"
                 )
                 raise InvalidRequest(msg)
     except IndexError:
         raise _malformed() from None
+    allowance.strings -= singles
     return b"".join(parts)
 
 

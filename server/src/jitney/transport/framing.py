@@ -35,6 +35,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MAX_VARINT: Final = 10
 MAX_UINT64: Final = (1 << 64) - 1
 
+LONGEST_ID: Final = 4096
+"""Bytes of a request's id, which is held until the reply and which admission does not count."""
 MOST_FIELDS: Final = 4 * 64 + 8
 """Fields of a request: 64 each of inputs, requested outputs, parameters and raw tensors, which the
 codec checks one by one, and a few single ones. Counted here and not only after the parse: 4 MiB of
@@ -62,7 +64,7 @@ def cut(message: bytes) -> Pieces:  # noqa: C901, PLR0912  # one walk, inlined: 
     count. A head that protobuf would refuse is not noticed here; whoever parses it will.
 
     :raises InvalidRequest: when the message ends inside a field, has an impossible tag, or has more
-        than it may have.
+        than it may have: fields, or bytes of an id.
     """
     view = memoryview(message)
     end = len(message)
@@ -95,6 +97,9 @@ def cut(message: bytes) -> Pieces:  # noqa: C901, PLR0912  # one walk, inlined: 
             if tag == RAW_INPUT:
                 raw.append(view[at:head_from])
             elif tag == REQUEST_ID:
+                if size > LONGEST_ID:
+                    msg = f"the request's id has {size} bytes, at most {LONGEST_ID} are allowed"
+                    raise InvalidRequest(msg)
                 request_id = message[at:head_from]
             at = head_from
     except IndexError:

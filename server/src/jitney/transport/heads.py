@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jitney.datatypes import DataType
 from jitney.errors import InvalidRequest
-from jitney.transport.contents import raw_of, raw_of_wire
+from jitney.transport.contents import Allowance, raw_of, raw_of_wire
 from jitney.transport.framing import cut_contents
 from jitney.transport.parameters import (
     MAX_NAME,
@@ -144,6 +144,7 @@ def _typed(
     if not any(given):
         return None
     raw: list[Bytes] = []
+    allowance = Allowance()
     for i, tensor in enumerate(message.inputs):
         if given[i] and i in elsewhere:
             msg = (
@@ -170,7 +171,7 @@ def _typed(
         elif contents is None or (cut_out := contents[i]) is None:
             raw.append(raw_of(tensor, inputs[i].datatype, model))
         else:
-            raw.append(raw_of_wire(cut_out, tensor, inputs[i].datatype, model))
+            raw.append(raw_of_wire(cut_out, tensor, inputs[i].datatype, model, allowance))
     return raw
 
 

@@ -57,7 +57,9 @@ class HealthReporter:
         while self._dirty:
             self._dirty = False
             ready = self._overview.is_ready()
-            wanted = {"": ready, "readiness": ready, **self._overview.models_ready()}
+            # Of a model that is gone from the repository, the last word would hold for ever.
+            gone = dict.fromkeys(self._told, False)
+            wanted = {**gone, "": ready, "readiness": ready, **self._overview.models_ready()}
             statuses = {
                 name: SERVING if serving and not self._stopping else NOT_SERVING
                 for name, serving in wanted.items()

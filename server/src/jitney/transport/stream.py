@@ -7,6 +7,8 @@ import functools
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
+import grpc.aio
+
 from jitney.errors import InvalidRequest, JitneyError, Overloaded
 from jitney.transport.framing import bytes_field, cut
 from jitney.transport.status import text_of
@@ -28,6 +30,8 @@ REAL_STATUS: Final = ("triton_grpc_error", "true")
 """Metadata with which a caller asks for a status where there would be an error message."""
 EMPTY_FINAL: Final = "triton_enable_empty_final_response"
 FINAL: Final = "triton_final_response"
+MESSAGE_COST: Final = 128
+"""Bytes that a message takes in memory beside its own, while it waits to be sent."""
 INFER_RESPONSE: Final = 2
 """The field of ModelStreamInferResponse that holds a reply."""
 
@@ -188,6 +192,7 @@ class InferenceStream:
     async def _read(self, messages: AsyncIterable[bytes]) -> None:
         async for message in messages:
             self._accept(message)
+            del message  # the next one may not come for hours
             while self._is_full():
                 self._room.clear()
                 await self._room.wait()
@@ -208,8 +213,12 @@ class InferenceStream:
             message, turn, error = self._outbox.popleft()
             if error is not None:
                 raise error
-            await context.write(message)
-            self._unsent -= len(message)
+            try:
+                await context.write(message)
+            except grpc.aio.InternalError:
+                # The caller went away while it was sent; mostly, but not always, gRPC cancels us.
+                raise asyncio.CancelledError from None
+            self._unsent -= len(message) + MESSAGE_COST
             if turn is not None:
                 self._open.discard(turn)
             self._room.set()
@@ -239,9 +248,14 @@ class InferenceStream:
 
     def _refused(self, turn: _Turn, message: bytes, error: Exception) -> None:
         request = turn.request
-        if request is None and isinstance(error, JitneyError):
-            # What came later was counted where it was refused.
-            self._tools.metrics.request_refused(None, error)
+        if isinstance(error, JitneyError):
+            if request is None:
+                # What came later was counted where it was refused.
+                self._tools.metrics.request_refused(None, error)
+            else:
+                request.release()
+            # It may end the call, and then stays for a while, with all frames that it passed.
+            error.__traceback__ = None
         self._count(request, self._tools.statuses.code_of(error).name)
         request_id = _id_of(message) if request is None else request.id
         self._end(turn, self._error_item(turn, error, pb.ModelInferResponse(id=request_id)))
@@ -297,14 +311,14 @@ class InferenceStream:
             return
         turn.item = item
         while self._line and (head := self._line[0].item) is not None:
-            self._line.popleft()
+            self._line.popleft().item = None  # they refer to each other, and it has the reply
             self._send(head)
 
     def _send(self, item: _Item) -> None:
         if self._over:
             return
         self._outbox.append(item)
-        self._unsent += len(item.message)
+        self._unsent += len(item.message) + MESSAGE_COST
         self._largest = max(self._largest, len(item.message))
         self._news.set()
 
@@ -315,6 +329,7 @@ class InferenceStream:
         self._line.clear()
         for turn in list(self._open):
             entry, turn.entry = turn.entry, None
+            turn.item = None
             if entry is not None:
                 self._tools.engine.cancel(entry)
                 self._count(turn.request, "CANCELLED")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from jitney.builtin import BuiltinSpec, device_of
@@ -12,7 +11,7 @@ from jitney.execution.builtin.identity import Identity
 from jitney.execution.builtin.lane import Lane
 from jitney.execution.builtin.repeat import Repeat
 from jitney.execution.builtin.rules import check, delay_of
-from jitney.execution.builtin.trial import measure
+from jitney.execution.builtin.trial import delayed, measure
 from jitney.execution.executor import Completion
 from jitney.execution.pool import DeviceStatistics
 from jitney.load_report import Golden, LoadReport
@@ -108,9 +107,7 @@ class BuiltinExecutor:
         except MemoryError:
             msg = "a row of its inputs does not fit into memory"
             raise ModelError(msg) from None
-        latency = dataclasses.replace(
-            latency, seconds=tuple(s + handler.delay for s in latency.seconds)
-        )
+        latency = delayed(latency, handler.delay)
         held = f", held for {handler.delay * 1e3:g} ms by its parameter" if handler.delay else ""
         report = LoadReport(
             form="builtin",

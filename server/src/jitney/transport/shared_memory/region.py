@@ -92,11 +92,19 @@ class Window:
 
         :raises InvalidRequest: when they are not there any more.
         """
-        copy = bytearray(self.size)
-        self.read_into(memoryview(copy))
-        if self.lost:
-            raise self.gone()
-        return bytes(copy)
+        parts: list[bytes] = []  # mostly one, which is then not copied again
+        left = self.size
+        while left:
+            try:
+                part = os.pread(self.region.fd, left, self.at + self.size - left)
+            except OSError:
+                part = b""
+            if not part:
+                self.lost = True
+                raise self.gone()
+            parts.append(part)
+            left -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, region: memoryview) -> None:
         """Copy them into ``region``; where they end early, zeros follow, and ``lost`` is set."""

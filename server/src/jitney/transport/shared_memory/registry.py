@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import stat
 import weakref
 from pathlib import Path
@@ -27,6 +29,9 @@ DISABLED: Final = "Client shared memory is disabled"
 FOLDER: Final = Path("/dev/shm")  # noqa: S108  # where shm_open looks; nothing is made there
 MAX_NAME: Final = 255
 """Characters of a region's name, and bytes of a key's, which is a file name."""
+SHARE_OF_DESCRIPTORS: Final = 3 / 4
+"""Of all that the process may have open, regions get no more than that: without descriptors there
+are no new connections, and no new worker where one died."""
 FOREIGN: Final = ("sem.", "jitney.", "torch_", "nccl-", "cuda.shm.")
 """Beginnings of keys that no client's tensors have: named semaphores, which other programs hold,
 and what this server's own libraries make."""
@@ -183,26 +188,42 @@ class RegionRegistry:
         flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         path = self._folder / plain
         try:
-            return os.open(path, flags | os.O_RDWR), True
+            return _opened(path, flags | os.O_RDWR), True
         except PermissionError:
             pass
-        except OSError:
-            raise _not_opened(key) from None
+        except OSError as error:
+            raise _not_opened(name, key, error) from None
         try:
-            return os.open(path, flags | os.O_RDONLY), False
-        except OSError:
-            raise _not_opened(key) from None
+            return _opened(path, flags | os.O_RDONLY), False
+        except OSError as error:
+            raise _not_opened(name, key, error) from None
 
 
 def _check_object(fd: int, name: str, key: str, offset: int, size: int) -> None:
     about = os.fstat(fd)
     if not stat.S_ISREG(about.st_mode):
-        raise _not_opened(key)
+        raise _not_opened(name, key)
     if size < 1 or offset + size > about.st_size:
         raise _invalid(name, f"the object has {about.st_size} bytes")
 
 
-def _not_opened(key: str) -> RegionNotOpened:
+def _opened(path: Path, flags: int) -> int:
+    """Open a file, if enough descriptors are left.
+
+    :raises OSError: as ``os.open``.
+    """
+    fd = os.open(path, flags)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    # The kernel gives the lowest one that is free, so it tells how many are in use.
+    if most != resource.RLIM_INFINITY and fd >= most * SHARE_OF_DESCRIPTORS:
+        os.close(fd)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return fd
+
+
+def _not_opened(name: str, key: str, error: OSError | None = None) -> JitneyError:
+    if error is not None and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return _invalid(name, "the server has too many files open to open another (ulimit -n)")
     return RegionNotOpened(f"Unable to open shared memory region: '{key}'")
 
 
