@@ -6,6 +6,8 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+import grpc
+
 from jitney.errors import JitneyError
 from jitney.transport.stream import METHOD as STREAM
 from jitney.transport.stream import (
@@ -18,7 +20,7 @@ from jitney.transport.stream import (
 from jitney.transport.tenant import nobody
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterator
 
     from jitney.clock import Clock
     from jitney.engine import Engine
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
     class StreamContext(Context, Writing, Protocol):
         """What we use of the context of a stream."""
+
+        async def read(self) -> bytes:
+            """Return the next message, or ``grpc.aio.EOF``."""
 
 
 __all__ = ["CallRules", "InferenceRpcs"]
@@ -99,7 +104,7 @@ class InferenceRpcs:
         finally:
             self._metrics.request_ended(request.model if request else None, UNARY, code)
 
-    async def stream(self, messages: AsyncIterable[bytes], context: StreamContext) -> None:
+    async def stream(self, _: object, context: StreamContext) -> None:
         """ModelStreamInfer. Its requests are counted, each as a call; the stream itself is not."""
         rules = self._rules
         try:
@@ -115,7 +120,7 @@ class InferenceRpcs:
             self._metrics.request_ended(None, STREAM, rules.statuses.code_of(error).name)
             await rules.statuses.abort(context, error)
         try:
-            await InferenceStream(self._tools, call).serve(messages, context)
+            await InferenceStream(self._tools, call).serve(_messages(context), context)
         except Exception as error:  # noqa: BLE001  # the RPC boundary
             await rules.statuses.abort(context, error)
 
@@ -124,3 +129,14 @@ class InferenceRpcs:
         if remaining is None or remaining >= FOREVER:
             return math.inf
         return self._clock.now() + remaining
+
+
+async def _messages(context: StreamContext) -> AsyncIterator[bytes]:
+    """Yield what a caller sends.
+
+    gRPC's own iterator keeps the last message until the next one comes, which may be never: that
+    of an idle stream could be tens of megabytes.
+    """
+    while (message := await context.read()) is not grpc.aio.EOF:
+        yield message
+        del message
