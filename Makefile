@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	{ echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test conformance compat check format lint types imports stubs-check protos bench simulate policy-cost wallclock gpu-check clean
+.PHONY: help serve models test conformance compat check format lint types imports stubs-check protos bench loadtest simulate policy-cost wallclock gpu-check clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,6 +78,15 @@ $(COMPAT)/venv-kserve/.done:
 	$(COMPAT)/venv-kserve/bin/python -m pip install --quiet kserve==0.21.0
 	@touch $@
 
+# Not in $(VENV): it comes with a plugin of pytest, which would be loaded into every run of ours.
+$(COMPAT)/venv-locust/.done: pyproject.toml
+	@echo "== installing locust"
+	@rm -rf $(COMPAT)/venv-locust
+	$(or $(PYTHON),python3) -m venv $(COMPAT)/venv-locust
+	$(COMPAT)/venv-locust/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(COMPAT)/venv-locust/bin/python -m pip install --quiet --editable . --group loadtest
+	@touch $@
+
 # The generator is pinned to our oldest protobuf, which the tests should not be held to.
 .venv-stubs/.done: pyproject.toml
 	$(or $(PYTHON),python3) -m venv .venv-stubs
@@ -136,6 +145,12 @@ protos: .venv-stubs/.done ## generate the stubs from protos/
 
 bench: $(VENV)/.dev models compat ## measure, each figure as a ratio of two things in one run
 	cd server && ../$(BIN)/python -m benchmarks
+
+# USERS="" for the web page; HOST=host:port for a server that runs already.
+USERS ?= --headless --users 16 --spawn-rate 16 --run-time 20s
+loadtest: $(VENV)/.serve $(COMPAT)/venv-locust/.done models ## serve the sample models, let locust's users at them
+	$(BIN)/python loadtests/run.py $(COMPAT)/venv-locust/bin/locust --only-summary \
+		$(USERS) $(HOST:%=--host=%)
 
 simulate: $(VENV)/.dev ## compare scheduling policies in virtual time; tables, plots, JSON
 	cd server && ../$(BIN)/python -m benchmarks.simulation

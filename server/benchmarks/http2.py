@@ -11,26 +11,32 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
+from jitney.loadgen.frames import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER,
+    GOAWAY,
+    HEADERS,
+    INITIAL_WINDOW,
+    MESSAGE_PREFIX,
+    NUMBER_AT,
+    PING,
+    RESET,
+    SETTINGS,
+    TOP_UP,
+    WINDOW_UPDATE,
+    data_frame,
+    frame,
+    grant,
+    greeting,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Http2Connection", "Ledger", "data_frame", "frame", "grant", "greeting"]
-
-DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-ACK = END_STREAM = 0x1
-END_HEADERS: Final = 0x4
-FRAME_HEADER: Final = 9
-NUMBER_AT: Final = 5
-"""Where a frame's header has the number of the stream: its last four bytes."""
-MESSAGE_PREFIX: Final = 5
-"""gRPC: a byte that says whether the message is compressed, and its length."""
-INITIAL_WINDOW: Final = 65_535
-LARGEST_WINDOW: Final = (1 << 31) - 1
-LARGEST_FRAME: Final = 16_384
-INITIAL_WINDOW_SIZE: Final = 4
-"""Identifier of the setting."""
-TOP_UP: Final = 1 << 24
-"""Bytes received before the server is granted as many again."""
+__all__ = ["Http2Connection", "Ledger"]
 
 AGAIN: Final = bytes((0x83, 0x86, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62))
 """The header block of every request but the first: POST, http, and the five entries that the
@@ -189,36 +195,6 @@ class Http2Connection(asyncio.Protocol):
     def _settle(self) -> None:
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """Return a frame: its header, and the payload."""
-    head = len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
-    return head + payload
-
-
-def grant(size: int) -> bytes:
-    """Return the frame that lets the other side send ``size`` more bytes on the connection."""
-    return frame(WINDOW_UPDATE, 0, 0, size.to_bytes(4, "big"))
-
-
-def greeting() -> bytes:
-    """Return what a client says first; it grants the server all the window there is."""
-    setting = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + LARGEST_WINDOW.to_bytes(4, "big")
-    return (
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        + frame(SETTINGS, 0, 0, setting)
-        + grant(LARGEST_WINDOW - INITIAL_WINDOW)
-    )
-
-
-def data_frame(message: bytes) -> bytes:
-    """Return the DATA frame of a message, with the number of the stream still 0."""
-    payload = b"\0" + len(message).to_bytes(4, "big") + message
-    if len(payload) > LARGEST_FRAME:
-        msg = f"a message of {len(message)} bytes does not fit a frame"
-        raise ValueError(msg)
-    return frame(DATA, END_STREAM, 0, payload)
 
 
 def _header_block(path: str, authority: str) -> bytes:

@@ -7,24 +7,17 @@ differ by nothing but themselves.
 from __future__ import annotations
 
 import enum
-from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from benchmarks.simulation import trace
+from jitney.loadgen import arrivals, trace
 
 if TYPE_CHECKING:
     from benchmarks.simulation.settings import Setting
 
 __all__ = ["SAMPLE", "Arrivals", "Traffic", "traffic", "unit_times"]
 
-CV: Final = 4.0
-"""Coefficient of variation of the gaps of GAMMA; Poisson arrivals have 1."""
-MMPP_RATES: Final = (0.4, 1.6)
-"""Of the two states, low first; as long in each on average, their mean is 1."""
-MMPP_SOJOURN: Final = 1000.0
-"""Mean gaps that a state lasts on average."""
 SAMPLE: Final = Path(__file__).with_name("sample_trace.csv")
 """Twenty seconds of bursty calls for three models: ``trace.sample`` made it."""
 
@@ -37,6 +30,13 @@ class Arrivals(enum.StrEnum):
     MMPP = "MMPP 1:4"
     REPLAYED = "replayed"
     """A trace file's, scaled."""
+
+
+PROCESSES: Final = {
+    Arrivals.POISSON: arrivals.Process.POISSON,
+    Arrivals.GAMMA: arrivals.Process.GAMMA,
+    Arrivals.MMPP: arrivals.Process.MMPP,
+}
 
 
 class Traffic(NamedTuple):
@@ -75,31 +75,10 @@ def traffic(setting: Setting, seed: int) -> Traffic:
 
 def unit_times(process: Arrivals, count: int, seed: int) -> list[float]:
     """Return ``count`` moments of mean rate 1, ascending; of any process but REPLAYED."""
-    random = Random(seed)  # noqa: S311  # a simulation
-    if process is Arrivals.MMPP:
-        return _mmpp(random, count)
-    squared = CV**2 if process is Arrivals.GAMMA else 1.0
-    return list(accumulate(random.gammavariate(1 / squared, squared) for _ in range(count)))
+    return arrivals.unit_times(PROCESSES[process], count, seed)
 
 
 def _models(count: int, among: int, seed: int) -> list[int]:
     """Return which of ``among`` models each request is for, each as likely."""
     random = Random(100 + seed)  # noqa: S311  # a simulation
     return [random.randrange(among) for _ in range(count)]
-
-
-def _mmpp(random: Random, count: int) -> list[float]:
-    """Return moments of a Markov-modulated Poisson process of two states."""
-    times: list[float] = []
-    now, state = 0.0, 0
-    switch = random.expovariate(1 / MMPP_SOJOURN)
-    while len(times) < count:
-        arrival = now + random.expovariate(MMPP_RATES[state])
-        if arrival > switch:
-            # No memory: what was drawn across the switch is drawn again at the new rate.
-            now, state = switch, 1 - state
-            switch = now + random.expovariate(1 / MMPP_SOJOURN)
-            continue
-        now = arrival
-        times.append(now)
-    return times

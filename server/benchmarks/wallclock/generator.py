@@ -22,10 +22,12 @@ from typing import Final
 import numpy as np
 import uvloop
 
-from benchmarks.wallclock.connection import LOST, OpenConnection, Template, template
-from benchmarks.wallclock.order import Kind, Order, Seen, read_schedule, write_seen
+from benchmarks.wallclock.order import Kind, Order
 from benchmarks.workload import INFER
 from jitney.clock import LoopClock
+from jitney.loadgen.connection import LOST, OpenConnection, Template, template
+from jitney.loadgen.order import read_schedule
+from jitney.loadgen.seen import Seen, write_seen
 from jitney_client.protocol import inference as pb
 
 WIDTH: Final = 4
@@ -113,7 +115,7 @@ class Run:
     def ended(self, number: int, at: float, code: int, reason: bytes, reply: bytes) -> None:
         """Note a call's end."""
         self._ended[number] = at - self._began
-        self._code[number] = code if code >= 0 else LOST
+        self._code[number] = code
         self._reason[number] = self._reasons.setdefault(reason, len(self._reasons))
         if code == 0 and not reply.endswith(self._which[number].answer):
             self._wrong += 1

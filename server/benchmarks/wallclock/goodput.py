@@ -7,11 +7,12 @@ import statistics
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.wallclock.order import Kind
-from benchmarks.wallclock.outcome import Outcome, passes
 from benchmarks.wallclock.plan import steady
 from benchmarks.wallclock.rig import model_name
 from benchmarks.wallclock.scenes import describe
 from benchmarks.wallclock.virtual import VirtualRun, simulated_goodput, simulated_run
+from jitney.loadgen.outcome import Outcome
+from jitney.loadgen.proof import TARGET, passes
 
 if TYPE_CHECKING:
     from benchmarks.simulation.settings import Setting
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["BAR", "Bracket", "Goodput", "Step", "kinds_of", "measure_goodput", "search"]
 
 BAR: Final = 0.9
-TARGET: Final = 0.99
 WARM_UP: Final = 0.05
 """The share of a run that is not counted, as in virtual time."""
 WARM_UP_SLOS: Final = 2.0

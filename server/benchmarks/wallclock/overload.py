@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from benchmarks.wallclock.goodput import kinds_of
-from benchmarks.wallclock.outcome import LATE_BY, Outcome, percentile
 from benchmarks.wallclock.plan import Phase, phases
 from benchmarks.wallclock.scenes import describe
+from jitney.loadgen.outcome import LATE_BY, Outcome, percentile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.simulation.settings import Setting
-    from benchmarks.wallclock.order import Seen
     from benchmarks.wallclock.rig import Rig
+    from jitney.loadgen.seen import Seen
 
 __all__ = ["FACTORS", "Overload", "Point", "measure_overload", "recovery"]
 

@@ -15,7 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.process import ChildProcess, ServerProcess
 from benchmarks.usage import tree_seconds
-from benchmarks.wallclock.order import Order, Seen, read_seen, write_schedule
+from benchmarks.wallclock.order import Order
+from jitney.loadgen.order import write_schedule
+from jitney.loadgen.seen import Seen, read_seen
 from jitney.testing.sim_model import SimModel, write_sim_model
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.wallclock.goodput import kinds_of
-from benchmarks.wallclock.outcome import Outcome
 from benchmarks.wallclock.plan import Phase, phases
 from benchmarks.wallclock.scenes import describe
+from jitney.loadgen.outcome import Outcome
 
 if TYPE_CHECKING:
     from benchmarks.simulation.settings import Setting

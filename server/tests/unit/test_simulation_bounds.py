@@ -104,25 +104,6 @@ def test_the_sample_trace_can_be_made_again() -> None:
     assert SAMPLE.read_text() == trace.sample(Random(1), 3000)  # noqa: S311  # a simulation
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "first line must be seconds,model,rows"),
-        ("when\n1\n", "first line must be seconds,model,rows"),
-        ("seconds\n1\nsoon\n", "line 3: expected seconds"),
-        ("seconds,model,rows\n1,a,1\n2,a\n", "line 3: expected seconds,model,rows"),
-        ("seconds\n2\n1\n", "line 3: seconds must ascend"),
-        ("seconds\n1\n", "two calls"),
-    ],
-)
-def test_what_is_no_trace_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    """The error names the line and what should be there."""
-    file = tmp_path / "trace.csv"
-    file.write_text(text)
-    with pytest.raises(ValueError, match=words):
-        trace.read(file)
-
-
 def test_the_optimum_is_that_of_trying_everything() -> None:
     """On small cases no choice of misses, order and batches beats the dynamic program."""
     line = Line(1.0, 2.0)

@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jitney.cli import import_triton, infer, pack, profile, serve, status
+from jitney.cli import bench, import_triton, infer, pack, profile, serve, status
 from jitney.cli.failure import CommandError
 from jitney.errors import ConfigError, JitneyError
 
@@ -82,6 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
     profile.add_parser(subparsers)
     import_triton.add_parser(subparsers)
     infer.add_parser(subparsers)
+    bench.add_parser(subparsers)
     status.add_parser(subparsers)
     return parser
 

@@ -75,8 +75,9 @@ def connect(arguments: argparse.Namespace) -> Iterator[Client]:
 
     credentials = _credentials(arguments)
     try:
+        # Whoever types a command sees how things stand now, and can repeat it.
         with jitney_client.Client(
-            arguments.address, timeout=arguments.timeout, credentials=credentials
+            arguments.address, timeout=arguments.timeout, credentials=credentials, retries=None
         ) as client:
             yield client
     except jitney_client.Unavailable as error:

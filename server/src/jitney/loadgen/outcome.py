@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import collections
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import grpc
 import numpy as np
 
-from benchmarks.wallclock.connection import LOST, RESET_BY_SERVER
+from jitney.loadgen.connection import LOST, RESET_BY_SERVER
+from jitney.loadgen.proof import TARGET, passes
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from benchmarks.wallclock.order import Seen
+    from jitney.loadgen.seen import Array, Seen
 
-__all__ = ["LAG_SHARE", "LATE_BY", "Outcome", "passes"]
+__all__ = ["LAG_SHARE", "LATE_BY", "Outcome", "end_name", "percentile"]
 
 LATE_BY: Final = 0.02
 """Seconds past its deadline at which any answer to a call, an error too, is called dishonest."""
 LAG_SHARE: Final = 0.02
 """Of the SLO: a run whose send lag has a higher p99 tells about the generator."""
-TARGET: Final = 0.99
-CONFIDENCE: Final = 0.99
-NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode} | {
-    RESET_BY_SERVER: "RESET",
-    LOST: "LOST",
-}
+# fmt: off
+STATUS_NAMES: Final = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
+    "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
+    "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+)
+# fmt: on
+NAMES: Final = dict(enumerate(STATUS_NAMES)) | {RESET_BY_SERVER: "RESET", LOST: "LOST"}
+"""Of gRPC's status codes and the connection's; without grpc, which a generator does not load."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +44,7 @@ class Outcome:
 
     seen: Seen
     slo: float
-    chosen: np.ndarray
+    chosen: Array
     seconds: float
 
     @classmethod
@@ -59,10 +63,10 @@ class Outcome:
         return int(self.chosen.sum())
 
     @property
-    def latencies(self) -> np.ndarray:
+    def latencies(self) -> Array:
         """Seconds from schedule to answer, of those answered OK."""
         ok = self.chosen & (self.seen.code == 0)
-        latencies: np.ndarray = self.seen.ended[ok] - self.seen.at[ok]
+        latencies: Array = self.seen.ended[ok] - self.seen.at[ok]
         return latencies
 
     @property
@@ -90,6 +94,11 @@ class Outcome:
         """Whether the generator kept up."""
         return self.lag <= LAG_SHARE * self.slo
 
+    @property
+    def proven(self) -> bool:
+        """Whether the run proves that 99 % of all calls at this load are in time."""
+        return self.valid and self.share >= TARGET and passes(self.hits, self.count - self.hits)
+
     def late(self, timeout: float) -> int:
         """Return how many calls, however they ended, ended ``LATE_BY`` past their deadline."""
         ended = self.chosen & (self.seen.code != LOST)
@@ -105,22 +114,22 @@ class Outcome:
             )
         )
         return {
-            " ".join(filter(None, (NAMES.get(code, str(code)), self.seen.reasons[reason]))): n
+            end_name(code, self.seen.reasons[reason]): n
             for (code, reason), n in counts.most_common()
         }
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures."""
         latencies = self.latencies
+        marks = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "p99_9": 99.9, "max": 100}
         return {
             "sent": self.count,
             "seconds": round(self.seconds, 3),
+            "slo_ms": round(1e3 * self.slo, 3) if math.isfinite(self.slo) else 0,
             "in_slo": self.hits,
             "share": round(self.share, 5),
             "rate": round(self.rate, 2),
-            "p50_ms": round(1e3 * percentile(latencies, 50), 3),
-            "p99_ms": round(1e3 * percentile(latencies, 99), 3),
-            "max_ms": round(1e3 * percentile(latencies, 100), 3),
+            **{f"{k}_ms": round(1e3 * percentile(latencies, q), 3) for k, q in marks.items()},
             "send_lag_p99_ms": round(1e3 * self.lag, 3),
             "valid": self.valid,
             "wrong": self.seen.wrong,
@@ -128,16 +137,11 @@ class Outcome:
         }
 
 
-def percentile(values: np.ndarray, percent: float) -> float:
+def end_name(code: int, reason: str) -> str:
+    """Return what a call's end is called: ``OK``, or a code and the server's word for it."""
+    return " ".join(filter(None, (NAMES.get(code, str(code)), reason)))
+
+
+def percentile(values: Array, percent: float) -> float:
     """Return a percentile, 0 of nothing."""
     return float(np.percentile(values, percent)) if len(values) else 0.0
-
-
-def passes(hits: int, misses: int) -> bool:
-    """Whether so many hits and misses prove 99 % at a confidence of 99 % (MLPerf's early stopping).
-
-    Source: MLPerf Inference rules, early stopping: I_p(h, t + 1) <= 1 - c.
-    """
-    from scipy.special import betainc  # noqa: PLC0415  # heavy, and only the judge needs it
-
-    return hits > 0 and bool(betainc(hits, misses + 1, TARGET) <= 1 - CONFIDENCE)
