@@ -301,7 +301,9 @@ class World:
     def turn(self) -> None:
         """Take a turn and check it; more at the same moment soon have nothing to do."""
         on_time = self.quiet and self.due is not None and self.now <= self.due
+        settled, due = self.policy.is_settled(self.now), self.due
         decided, victims = self._turn_once(on_time=on_time)
+        assert not (settled and decided), "a turn that had something to do was not asked for"
         for _ in range(2 * len(self.devices) + 1):
             if not decided:
                 break
@@ -312,6 +314,9 @@ class World:
         self.deferred = check_idle_devices(self)
         check_victims_were_worth_it(self, victims)
         self.due = self.policy.next_due(self.now)
+        if settled and self.due is not None:
+            assert due is not None, "nobody would have waked the policy"
+            assert due <= self.due, "nobody would have waked the policy in time"
         check_due(self)
         check_sums(self)
         self.quiet = True

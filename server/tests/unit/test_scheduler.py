@@ -122,6 +122,34 @@ def test_a_burst_shares_a_batch() -> None:
     assert [["a", "b", "c"]] == [ids(batch) for batch in bench.executor.started]
 
 
+def test_what_can_only_wait_asks_for_no_turn() -> None:
+    """While the device runs newcomers cost no turn each, and leave at the end of what it runs."""
+    bench = Bench(make_key())
+    bench.submit("a")
+    bench.clock.run_soon()
+
+    bench.submit("b")
+    bench.submit("c")
+
+    assert 0 == bench.clock.run_soon()
+    bench.executor.complete_next()
+    assert [["a"], ["b", "c"]] == [ids(batch) for batch in bench.executor.started]
+
+
+def test_what_must_leave_sooner_than_the_rest_is_told_in_time() -> None:
+    """A newcomer behind a running batch expires at its own moment, not at an earlier one's."""
+    bench = Bench(make_key())
+    bench.submit("a")
+    bench.clock.run_soon()
+    bench.submit("b", within=10.0)
+    bench.clock.run_soon()
+
+    bench.submit("c", within=2.0)
+    bench.clock.advance(2.5)
+
+    assert ["c"] == list(bench.ends.errors)
+
+
 def test_every_caller_gets_its_own_rows() -> None:
     """Rows are gathered and cut in order, whatever number each request has."""
     bench = Bench(make_key(dims=(3,), max_rows=8))

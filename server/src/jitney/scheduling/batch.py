@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jitney.datatypes import DataType
     from jitney.errors import JitneyError
     from jitney.signature import TensorSpec
-    from jitney.types import ModelRef, Request, Timing
+    from jitney.types import ModelRef, Placed, Request, Timing
 
     Done = Callable[["Entry", object, JitneyError | None], None]
 
@@ -217,7 +217,7 @@ class Batch:
     ``entries`` may hold some that were cancelled after the batch was closed: their rows are
     computed and nobody is told. ``device`` is the name of the device that runs it; ``staged`` tells
     that it was given to it behind another one. ``planned`` are the seconds that the device is
-    expected to take, 0 where nothing is known.
+    expected to take, 0 where nothing is known. ``placed`` is what ``placement.place`` made of it.
     """
 
     key: BatchKey
@@ -229,6 +229,7 @@ class Batch:
     nbytes: int = 0
     staged: bool = False
     planned: float = 0.0
+    placed: list[tuple[Entry, Placed]] | None = None
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""

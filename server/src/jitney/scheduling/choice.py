@@ -77,7 +77,9 @@ class Choices:
 
         :param others: when the other devices will be free, ascending.
         """
-        if len(self.ready) < 2 or not others:  # noqa: PLR2004  # no choice, or no later
+        if len(self.ready) == 1:
+            return self.ready[0]
+        if not self.ready or not others:
             return min(self.ready, key=first_due, default=None)
         choices = sorted(self.ready, key=first_due)
         best = first = choices[0]

@@ -206,9 +206,11 @@ class Chooser:
     def _of_background(self, queue: KeyQueue, latency: LatencyModel) -> Choice:
         """Return what a queue would send if it had nothing with a deadline."""
         key = queue.key
-        # Whoever comes with a deadline waits for it to end, so then it is a short one.
-        within = latency.rows_within(IN_BETWEEN * queue.load.shortest)
-        most = max(1, min(key.max_rows, within)) if within else key.max_rows
+        most = key.max_rows
+        if (shortest := queue.load.shortest) != NO_DEADLINE:
+            # Whoever comes with a deadline waits for it to end, so then it is a short one.
+            within = latency.rows_within(IN_BETWEEN * shortest)
+            most = max(1, min(most, within)) if within else most
         if key.fill:
             return self._of_fixed_background(queue, latency, most)
         riders, rows, full = fit(queue.background.entries, most, key.max_bytes)

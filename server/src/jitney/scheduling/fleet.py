@@ -145,6 +145,8 @@ class Fleet:
         Only those count that run something of what this one runs: a device whose models are still
         loading is idle, and no help.
         """
+        if len(self._devices) == 1:
+            return []
         models = device.models.keys()
         return sorted(
             other.free_at if other.running else now
@@ -154,5 +156,7 @@ class Fleet:
 
     def idle_models(self, device: DeviceState) -> Container[ModelRef]:
         """Return the models that other devices could run now."""
+        if len(self._devices) == 1:
+            return ()
         idle = [other.models for other in self if other is not device and other.is_idle]
         return idle[0] if len(idle) == 1 else frozenset().union(*idle)

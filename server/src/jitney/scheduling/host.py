@@ -21,14 +21,17 @@ class HostCost:
     One late wake-up must not stop everything: a single value counts for at most four times what
     was usual, and the very first for a few milliseconds. And what trouble has raised must not stay
     because it has everything refused: then it is doubted.
+
+    ``reply`` is by all replies and not by batches, or the small ones would decide.
     """
 
-    __slots__ = ("_counts", "_replies", "_seen_at", "batch", "deviation", "longest")
+    __slots__ = ("_counts", "_replies", "_seen_at", "batch", "deviation", "longest", "reply")
 
     def __init__(self) -> None:
         self.batch = 0.0
         self.deviation = 0.0
         self.longest = 0.0
+        self.reply = 0.0
         self._replies = 0.0
         self._counts = 0.0
         self._seen_at = 0.0
@@ -36,11 +39,6 @@ class HostCost:
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
         return f"<HostCost {1e3 * self.batch:.3f} ms a batch, {1e6 * self.reply:.0f} us a reply>"
-
-    @property
-    def reply(self) -> float:
-        """Seconds per reply: by all replies and not by batches, or the small ones would decide."""
-        return self._replies / self._counts if self._counts else 0.0
 
     def note_batch(self, seconds: float, now: float) -> None:
         """Note the time from the forming of a batch to its end, less the device's."""
@@ -59,6 +57,8 @@ class HostCost:
         self.longest = max(seconds, self.longest * (1 - STEP / 4))
         self._replies += STEP * (seconds - self._replies)
         self._counts += STEP * (count - self._counts)
+        if self._counts:
+            self.reply = self._replies / self._counts
 
     def doubt(self, now: float) -> None:
         """Trust less what was learnt, if nothing could be observed for some time."""
@@ -68,6 +68,8 @@ class HostCost:
         self.deviation *= kept
         self.longest *= kept
         self._replies *= kept
+        if self._counts:
+            self.reply = self._replies / self._counts
 
     def margin(self, replies: int, slack: float) -> float:
         """Return the seconds to allow for a batch with so many replies.

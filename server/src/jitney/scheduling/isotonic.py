@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ def isotonic(values: Sequence[float], weights: Sequence[float]) -> list[float]:
 
     :param values: all positive. They are returned as they are where nothing descends.
     """
-    if all(low <= high for low, high in pairwise(values)):
-        return list(values)
+    if (ascending := list(values)) == sorted(values):
+        return ascending
     pools: list[tuple[float, float, int]] = []  # value, weight, members
     for value, weight in zip(values, weights, strict=True):
         pool = (value, weight, 1)

@@ -67,8 +67,14 @@ class Lane:
 
     def remove_range(self, first: int, end: int) -> None:
         """Take out the entries ``first`` … ``end`` - 1."""
+        rows = nbytes = 0
+        classes = self.classes
         for entry in self.entries[first:end]:
-            self._count_out(entry)
+            rows += entry.rows
+            nbytes += entry.nbytes
+            classes[entry.priority] -= 1
+        self.rows -= rows
+        self.nbytes -= nbytes
         del self.entries[first:end], self.positions[first:end]
 
     def _count_out(self, entry: Entry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
@@ -279,12 +280,17 @@ class LatencyModel:
             ratio = self._scale(ratio)
         elif not self._grows:
             drift.observe(_clip(ratio - 1.0))
-        shares = self._shares(rows)
-        # Normalised, so that the table follows a batch equally fast wherever its size lies.
-        norm = sum(share * share for _, share in shares)
-        for at, share in shares:
-            self._learn(at, ratio, share, share / norm)
-        self._base = isotonic(self._base, [1.0 + min(n, MOST_WEIGHT) for n in self._seen])
+        low, high, share = self._between(rows)
+        if share >= 1.0:
+            self._learn(high, ratio, 1.0, 1.0)
+        else:
+            # Normalised, so that the table follows a batch equally fast wherever its size lies.
+            rest = 1.0 - share
+            norm = rest * rest + share * share
+            self._learn(low, ratio, rest, rest / norm)
+            self._learn(high, ratio, share, share / norm)
+        if self._base != sorted(self._base):
+            self._base = isotonic(self._base, [1.0 + min(n, MOST_WEIGHT) for n in self._seen])
         self._made_for = 0.0
 
     def outcome(self, on_time: int, late: int) -> None:
@@ -377,11 +383,6 @@ class LatencyModel:
             return table[-1] + (rows - self._sizes[-1]) * slope
         return table[high] if share >= 1.0 else table[low] + share * (table[high] - table[low])
 
-    def _shares(self, rows: int) -> Sequence[tuple[int, float]]:
-        """Return which sizes a batch tells about, with parts that sum up to 1."""
-        low, high, share = self._between(rows)
-        return ((high, 1.0),) if share >= 1.0 else ((low, 1.0 - share), (high, share))
-
     def _between(self, rows: int) -> tuple[int, int, float]:
         """Return the neighbours of ``rows`` in the table, and how far on the way it is."""
         sizes = self._sizes
@@ -393,13 +394,13 @@ class LatencyModel:
 
 
 def _plans(means: Sequence[float], spreads: Sequence[float], z: float) -> list[float]:
-    plans = (mean * (1.0 + z * spread) for mean, spread in zip(means, spreads, strict=False))
+    plans = [mean * (1.0 + z * spread) for mean, spread in zip(means, spreads, strict=False)]
     # The spread of a small size may be the larger one, so a plan has to be made to rise.
     return list(accumulate(plans, max))
 
 
 def _row_seconds(means: Sequence[float], sizes: Sequence[int]) -> float:
-    return min((mean / size for mean, size in zip(means, sizes, strict=False)), default=0.0)
+    return min(map(operator.truediv, means, sizes), default=0.0)
 
 
 def _clip(error: float) -> float:

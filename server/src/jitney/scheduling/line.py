@@ -57,7 +57,9 @@ class Line:
         self._variance += RECENT * (difference * difference - self._variance)
         if self._variance < (LEAST_VARIATION * self._mean) ** 2:
             return
-        self._sums = tuple(FORGETTING * total for total in self._sums)  # type: ignore[assignment]
+        total, x, xx, y, xy = self._sums
+        kept = FORGETTING
+        self._sums = (kept * total, kept * x, kept * xx, kept * y, kept * xy)
         self._add(rows, seconds, 1.0 / seconds)
         self._solve()
 

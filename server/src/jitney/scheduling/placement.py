@@ -23,15 +23,19 @@ EMPTY_TEXT: Final = 4
 
 
 def place(batch: Batch) -> list[tuple[Entry, Placed]]:
-    """Return every entry of a batch with the rows it occupies, in the order of the rows."""
-    placed = []
+    """Return every entry of a batch with the rows it occupies, in the order of the rows.
+
+    Asked for when a batch leaves and when it is answered; made once.
+    """
+    if (placed := batch.placed) is not None:
+        return placed
+    placed = batch.placed = []
     first_row = 0
     model = batch.key.model
     if batch.key.fill:
-        return [
-            (e, Placed(e.request, model, e.row, 1, e.inputs, e.outputs))
-            for e in sorted(batch.entries, key=_row)
-        ]
+        for e in sorted(batch.entries, key=_row):
+            placed.append((e, Placed(e.request, model, e.row, 1, e.inputs, e.outputs)))
+        return placed
     for entry in batch.entries:
         rows = entry.rows
         placed.append(
@@ -107,7 +111,10 @@ def runs_of_carriers(placed: Run) -> Iterable[tuple[Carrier, Run]]:
     if not placed:
         return []
     first = placed[0][1].request.carrier
-    if all(item[1].request.carrier is first for item in placed):
+    for item in placed:
+        if item[1].request.carrier is not first:
+            break
+    else:
         return [(first, placed)]
     runs: list[tuple[Carrier, list[tuple[Entry, Placed]]]] = []
     for item in placed:

@@ -96,6 +96,7 @@ class Policy:
         self._chooser = Chooser(self._tenants, self._host, settings.least_spread)
         self._intake = Intake(self._backlog, self._fleet, self._tenants, self._host, self._chooser)
         self._prices = Prices(self._backlog, self._fleet, self._tenants)
+        self._due = NO_DEADLINE
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
@@ -150,25 +151,27 @@ class Policy:
             time; QUEUE_FULL when its model has ``max_queue_rows`` rows waiting already.
         """
         queue = self._backlog.queue(entry.key, now, self._fleet)
-        margin = self._margin(queue)
-        least = queue.latency.planned(entry.span) + margin
-        if entry.is_timed:
+        timed, least, margin = entry.is_timed, 0.0, 0.0
+        if timed:
+            margin = self._margin(queue)
+            least = queue.latency.planned(entry.span) + margin
             self._place(queue, entry, margin)
             self._intake.check_possible(queue, entry, least, now)
             self._note_demand(queue, entry, now)
         if now >= self._prices.renew_at:
             self._prices.renew(now)
-        if entry.is_timed:
+        if timed:
             self._intake.check_backlog(queue, entry, least, now)
         if entry.key.class_queue_rows:
             self._intake.check_class(queue, entry)
         victims = self._intake.make_room(queue, entry)
         for victim in victims:
             self._remove(victim)
-        if not entry.is_timed:
+        if timed:
+            margin = self._margin(queue)  # anew: it depends on the slack that the entries bring
+        else:
             entry.position = self._turn_of(queue, entry)
-        # The margin anew: it depends on the slack that the queue's entries bring.
-        self._backlog.push(queue, entry, self._margin(queue))
+        self._backlog.push(queue, entry, margin)
         return [(victim, refusals.overloaded(queue, victim, "TENANT_QUOTA")) for victim in victims]
 
     def _margin(self, queue: KeyQueue) -> float:
@@ -229,6 +232,28 @@ class Policy:
 
     # -- turns ----------------------------------------------------------------------------------
 
+    def is_settled(self, now: float) -> bool:
+        """Whether a turn now would do nothing, and would not have to come sooner than ``next_due``.
+
+        To be asked after an offer and after the end of a batch. Most requests come while every
+        device runs something or rests, and nobody has a full batch to go on with: they can only
+        wait then, and a turn for each of them cost more than to queue it.
+        """
+        backlog, wakes_at = self._backlog, self._chooser.wakes_at
+        if backlog.full or self._retries:
+            return False
+        if not backlog.waiting:
+            return True
+        soonest = backlog.expiries.next()
+        if soonest is not None and (soonest < now or soonest + SOON < self._due):
+            return False
+        for device in self._fleet:
+            if not device.is_idle:
+                continue
+            if not now <= wakes_at <= device.rests_until or not self._rests(device, now):
+                return False
+        return True
+
     def turn(self, now: float) -> Turn:
         """Decide what happens now, and take it as done.
 
@@ -274,7 +299,8 @@ class Policy:
                     continue
             self._remove(entry)
             turn.refused.append((entry, refusals.expired(entry, now)))
-        self._refuse_late(self._retries.expire(now), turn)
+        if self._retries:
+            self._refuse_late(self._retries.expire(now), turn)
 
     def _put_last(self, queue: KeyQueue, entry: Entry) -> None:
         """Let an entry that did not start in time wait on, behind all others of its model.
@@ -416,7 +442,8 @@ class Policy:
             if entry.deadline != NO_DEADLINE and (is_late or entry.state is State.RUNNING):
                 promised += 1
                 late += is_late
-        latency.outcome(promised - late, late)
+        if promised:
+            latency.outcome(promised - late, late)
         queue = self._backlog.find(batch.key)
         if queue is not None:
             queue.evidence_at = now
@@ -454,7 +481,10 @@ class Policy:
         """
         expires = self._backlog.expiries.next()
         due = NO_DEADLINE if expires is None else max(now, expires) + SOON
-        due = min(due, self._chooser.wakes_at, self._retries.next() + SOON)
+        due = min(due, self._chooser.wakes_at)
+        if self._retries:
+            due = min(due, self._retries.next() + SOON)
+        self._due = due
         return None if due == NO_DEADLINE else due
 
     # -- figures --------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ class Scheduler:
 
     A *turn* is one pass of the loop. Turns happen soon after an entry was submitted (after the
     other events at hand, so that a burst shares a batch), at once when a batch ends, and when the
-    policy's next moment has come. Everything runs on one thread.
+    policy's next moment has come; the first two not while nothing could come of them. Everything
+    runs on one thread.
 
     A batch that fails is halved and run again until the culprit stands alone: one bad request
     never fails its neighbours. Two kinds are not: that of a stateful model, whose state has moved
@@ -71,9 +72,10 @@ class Scheduler:
         :raises DeadlineTooShort: when even an idle device would not be done in time.
         :raises Overloaded: when there is too much work; ``done`` is not called in either case.
         """
-        for evicted, error in self._policy.offer(entry, self._clock.now()):
+        now = self._clock.now()
+        for evicted, error in self._policy.offer(entry, now):
             self._finish(evicted, None, error)
-        if not self._turn_is_due:
+        if not self._turn_is_due and not self._policy.is_settled(now):
             self._turn_is_due = True
             self._clock.call_soon(self._turn)
 
@@ -124,7 +126,8 @@ class Scheduler:
         now = self._clock.now()
         if completion.error is None:
             self._leave_device(batch, completion, now)
-            self._turn()
+            if not self._policy.is_settled(now):
+                self._turn()
             if completion.outputs is None:
                 self._end(batch, completion)
             else:
@@ -236,8 +239,9 @@ class Scheduler:
                 if isinstance(reply, JitneyError):
                     entry.timing = None
                     self._finish_running(entry, None, reply)
-                else:
-                    self._finish_running(entry, reply, None)
+                elif entry.state is State.RUNNING:  # as there, without the cost of two calls
+                    entry.state = State.DONE
+                    entry.done(entry, reply, None)
         # After the callers were woken, so that their replies leave before this is counted; and so
         # it is known how long that takes.
         self._clock.call_soon(lambda: self._note_done(batch, completion, awaited))

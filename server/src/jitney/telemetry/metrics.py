@@ -258,7 +258,7 @@ class Metrics:
         cells = figures.devices.get(batch.device)
         if cells is None:
             cells = figures.devices[batch.device] = self._device_cells(figures, batch.device)
-        stages = completion.stages
+        copied_in, inferred, copied_out = completion.stages
         answered = 0
         observe_total, observe_queue = figures.total.observe, figures.queue.observe
         for entry in batch.entries:
@@ -267,11 +267,13 @@ class Metrics:
                 answered += 1
                 observe_queue(timing.queue)
                 observe_total(timing.total)
-        for cell, seconds in zip(cells.stages, stages, strict=True):
-            cell.observe(seconds, answered)
-        figures.compute_input += stages[0] * answered
-        figures.compute_infer += stages[1] * answered
-        figures.compute_output += stages[2] * answered
+        first, second, third = cells.stages
+        first.observe(copied_in, answered)
+        second.observe(inferred, answered)
+        third.observe(copied_out, answered)
+        figures.compute_input += copied_in * answered
+        figures.compute_infer += inferred * answered
+        figures.compute_output += copied_out * answered
         # Not the rows without entry that a batch of sequences may have: nobody asked for them.
         figures.rows += sum(e.rows for e in batch.entries) if batch.key.fill else batch.rows
         figures.batches += 1
@@ -280,9 +282,9 @@ class Metrics:
         if by_rows is None:
             by_rows = figures.by_rows[batch.rows] = BatchFigures()
         by_rows.count += 1
-        by_rows.compute_input += stages[0]
-        by_rows.compute_infer += stages[1]
-        by_rows.compute_output += stages[2]
+        by_rows.compute_input += copied_in
+        by_rows.compute_infer += inferred
+        by_rows.compute_output += copied_out
         worked = completion.copied_out - completion.started
         self.device_busy.add(cells.labels, worked)
         self.device_wasted.add(cells.labels, worked * (1 - awaited / batch.rows))

@@ -203,8 +203,9 @@ class Codec:
     ) -> list[bytes | JitneyError]:
         """Return the serialised ModelInferResponse of every request."""
         tensors = [Cutter(output, outputs) for output in outputs.outputs]
-        shapes = tuple(tensor.dims for tensor in tensors)
         replies: list[bytes | JitneyError] = []
+        last: RequestHeader | None = None
+        head = b""
         for p, timing in zip(placed, timings, strict=True):
             request = p.request
             header = request.header
@@ -214,14 +215,8 @@ class Codec:
                 except JitneyError as error:
                     replies.append(error)
                 continue
-            key = (header, p.model, shapes)
-            head = self._reply_heads.get(key)
-            if head is None:
-                head = reply_head(p, tensors)
-                if header.recurs:
-                    if len(self._reply_heads) >= REMEMBERED:
-                        self._reply_heads.clear()
-                    self._reply_heads[key] = head
+            if header is not last:  # mostly it is: they are of one model, often of one client
+                last, head = header, self._reply_head(p, tensors)
             parts: list[Bytes] = [head]
             if request.id:
                 encoded = request.id.encode()
@@ -233,6 +228,18 @@ class Codec:
                 parts += (bytes_field(OUTPUT_FIELD, len(data)), data)
             replies.append(b"".join(parts))
         return replies
+
+    def _reply_head(self, p: Placed, tensors: Sequence[Cutter]) -> bytes:
+        header = p.request.header
+        key = (header, p.model, tuple(tensor.dims for tensor in tensors))
+        head = self._reply_heads.get(key)
+        if head is None:
+            head = reply_head(p, tensors)
+            if header.recurs:
+                if len(self._reply_heads) >= REMEMBERED:
+                    self._reply_heads.clear()
+                self._reply_heads[key] = head
+        return head
 
 
 def _seconds(micros: int) -> float:
