@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import correctness, dropin, machine, models, suite
+from benchmarks import client, correctness, dropin, machine, models, suite
 from benchmarks.command import add_results, end_on_sigterm
 from benchmarks.comparison import Effort
 from benchmarks.process import BenchmarkError
@@ -30,6 +30,8 @@ SPEED: Final[dict[str, Callable[[Stage], Report]]] = {
     "large": suite.large,
     "dropin": dropin.public_client,
     "client_shm": dropin.shared_memory,
+    "client": client.overhead,
+    "client_stream": client.streams,
 }
 CORRECTNESS: Final = "correctness"
 COUNT: Final = 200_000

@@ -1,173 +1,58 @@
-"""The client against a small server that is made of the same stubs."""
+"""Both clients against a small server that is made of the same stubs."""
 
 from __future__ import annotations
 
+import inspect
 import socket
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import pytest
+from fake_server import Failure
 
 from jitney_client import (
-    Cancelled,
+    AsyncClient,
     Client,
     DeadlineExceeded,
-    FailedPrecondition,
     InvalidReply,
     InvalidRequest,
     JitneyError,
-    ModelNotFound,
-    NotSupported,
     Overloaded,
-    ServerFault,
     Unavailable,
 )
-from jitney_client.protocol import inference, jitney_v1
+from jitney_client.protocol import inference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-    from jitney_client.protocol.message import Message
+    from fake_server import FakeServer
 
-METADATA = {
-    "one": ["x"],
-    "two": ["a", "b"],
-}
+    Connect = Callable[..., Any]
 
-
-class Server:
-    """A server that echoes: output ``<name>_out`` is input ``<name>``.
-
-    ``reply`` replaces the reply of ModelInfer, ``failure`` makes every call fail with a code, a
-    text and trailing metadata, ``release`` is awaited by a call to the model ``slow``.
-    ``requests`` records what came.
-    """
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-        self.deadlines: list[float | None] = []
-        self.reply: inference.ModelInferResponse | None = None
-        self.failure: tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]] | None = None
-        self.release = threading.Event()
-        self.inputs = METADATA
-        self._server = grpc.server(
-            ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)]
-        )
-        for service, methods in (
-            (inference.SERVICE, inference.METHODS),
-            (jitney_v1.SERVICE, jitney_v1.METHODS),
-        ):
-            handlers = {
-                name: grpc.unary_unary_rpc_method_handler(
-                    self._handle,
-                    request_deserializer=methods[name].request.FromString,
-                    response_serializer=methods[name].response.SerializeToString,
-                )
-                for name in methods
-                if hasattr(self, name)
-            }
-            self._server.add_generic_rpc_handlers(
-                [grpc.method_handlers_generic_handler(service, handlers)]
-            )
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
-        self._server.start()
-
-    def stop(self) -> None:
-        """Let waiting calls go, and end."""
-        self.release.set()
-        self._server.stop(None).wait()
-
-    def _handle(self, request: Message, context: grpc.ServicerContext) -> Message:
-        self.requests.append(request)
-        self.deadlines.append(context.time_remaining())
-        if self.failure is not None:
-            code, text, trailer = self.failure
-            context.set_trailing_metadata(trailer)
-            context.abort(code, text)
-        name = type(request).__name__.removesuffix("Request")
-        reply: Message = getattr(self, name)(request)
-        return reply
-
-    def ModelInfer(self, request: inference.ModelInferRequest) -> inference.ModelInferResponse:
-        """Echo."""
-        if request.model_name == "slow":
-            self.release.wait(10)
-        if self.reply is not None:
-            return self.reply
-        reply = inference.ModelInferResponse(
-            model_name=request.model_name, model_version="3", id=request.id
-        )
-        reply.parameters["seconds"].double_param = 0.5
-        for tensor in request.inputs:
-            reply.outputs.add(
-                name=f"{tensor.name}_out", datatype=tensor.datatype, shape=tensor.shape
-            )
-        reply.raw_output_contents.extend(request.raw_input_contents)
-        return reply
-
-    def ModelMetadata(
-        self, request: inference.ModelMetadataRequest
-    ) -> inference.ModelMetadataResponse:
-        """Return the input names of the table."""
-        reply = inference.ModelMetadataResponse(name=request.name, versions=["3"])
-        for name in self.inputs[request.name]:
-            reply.inputs.add(name=name, datatype="FP32", shape=[-1, 2])
-        return reply
-
-    def ModelConfig(self, request: inference.ModelConfigRequest) -> inference.ModelConfigResponse:
-        """Return a configuration with the name only."""
-        return inference.ModelConfigResponse(config=inference.ModelConfig(name=request.name))
-
-    def ModelStatistics(
-        self, request: inference.ModelStatisticsRequest
-    ) -> inference.ModelStatisticsResponse:
-        """Return one row."""
-        row = inference.ModelStatistics(name=request.name or "all", inference_count=5)
-        return inference.ModelStatisticsResponse(model_stats=[row])
-
-    def RepositoryIndex(
-        self, request: inference.RepositoryIndexRequest
-    ) -> inference.RepositoryIndexResponse:
-        """Return one ready model, and one that failed unless only ready ones are wanted."""
-        reply = inference.RepositoryIndexResponse()
-        reply.models.add(name="one", version="3", state="READY")
-        if not request.ready:
-            reply.models.add(name="bad", version="1", state="UNAVAILABLE", reason="broken")
-        return reply
-
-    def ServerReady(self, _: inference.ServerReadyRequest) -> inference.ServerReadyResponse:
-        """Return true."""
-        return inference.ServerReadyResponse(ready=True)
-
-    def ModelReady(self, request: inference.ModelReadyRequest) -> inference.ModelReadyResponse:
-        """Return whether the table has the model."""
-        return inference.ModelReadyResponse(ready=request.name in self.inputs)
-
-    def GetStatus(self, request: jitney_v1.GetStatusRequest) -> jitney_v1.ServerStatus:
-        """Return one model."""
-        model = jitney_v1.ModelStatus(name=request.model_name, version=3)
-        return jitney_v1.ServerStatus(version="0.1.0", models=[model])
+ROW = np.zeros((1, 2), np.float32)
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """Run a server on a free port of the loopback."""
-    server = Server()
-    yield server
-    server.stop()
+def test_both_clients_have_the_same_surface() -> None:
+    """Every public method of one is one of the other, with the same parameters."""
+
+    def surface(kind: type) -> dict[str, list[str]]:
+        return {
+            name: [
+                str(parameter).replace(" | AsyncIterable[Inputs]", "")
+                for parameter in inspect.signature(method).parameters.values()
+            ]
+            for name, method in vars(kind).items()
+            if inspect.isfunction(method) and (not name.startswith("_") or name == "__init__")
+        }
+
+    assert surface(Client) == surface(AsyncClient)
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    """Connect a client to it."""
-    with Client(server.address, timeout=10) as client:
-        yield client
+# -- requests -------------------------------------------------------------------------------------
 
 
-def test_infer_sends_arrays_and_returns_arrays(client: Client) -> None:
+def test_infer_sends_arrays_and_returns_arrays(client: Any) -> None:
     """Arrays go out by name with their dtypes and come back by name with the version that ran."""
     first = np.arange(6, dtype=np.float32).reshape(2, 3)
     second = np.array([[b"x"], [b"\0"]], object)
@@ -179,64 +64,82 @@ def test_infer_sends_arrays_and_returns_arrays(client: Client) -> None:
     np.testing.assert_array_equal(second, result["b_out"])
     assert ("m", "3", "r-1") == (result.model_name, result.model_version, result.request_id)
     assert {"seconds": 0.5} == result.parameters
+    assert result.timing is None
     assert repr(result) == "<InferResult m/3 a_out: float32[2, 3], b_out: object[2, 1]>"
 
 
-def test_infer_sends_what_was_asked(server: Server, client: Client) -> None:
+def test_infer_sends_what_was_asked(server: FakeServer, client: Any) -> None:
     """Version, outputs and parameters are in the request, each parameter by its own type."""
-    parameters: dict[str, bool | int | str | float] = {
-        "flag": True,
-        "count": 2,
-        "text": "t",
-        "ratio": 0.5,
-    }
-    client.infer("m", {"a": np.zeros(1)}, version="7", outputs=["p", "q"], parameters=parameters)
+    client.infer(
+        "m",
+        {"a": np.zeros(1)},
+        version="7",
+        outputs=["p", "q"],
+        parameters={"flag": True, "count": 2, "text": "t", "ratio": 0.5},
+        priority=1,
+        queue_timeout=0.25,
+        timing=True,
+        sequence_id="s",
+        sequence_start=True,
+    )
 
-    (request,) = server.requests
+    (request,) = server.infers
     assert ("m", "7") == (request.model_name, request.model_version)
     assert ["p", "q"] == [output.name for output in request.outputs]
+    found = {
+        key: (kind := value.WhichOneof("parameter_choice"), getattr(value, str(kind)))
+        for key, value in request.parameters.items()
+    }
     assert {
-        "flag": "bool_param",
-        "count": "int64_param",
-        "text": "string_param",
-        "ratio": "double_param",
-    } == {key: value.WhichOneof("parameter_choice") for key, value in request.parameters.items()}
-    assert request.parameters["flag"].bool_param
+        "flag": ("bool_param", True),
+        "count": ("int64_param", 2),
+        "text": ("string_param", "t"),
+        "ratio": ("double_param", 0.5),
+        "priority": ("uint64_param", 1),
+        "timeout": ("int64_param", 250_000),
+        "jitney_timing": ("bool_param", True),
+        "sequence_id": ("string_param", "s"),
+        "sequence_start": ("bool_param", True),
+        "sequence_end": ("bool_param", False),
+    } == found
 
 
-def test_one_array_goes_to_the_only_input(server: Server, client: Client) -> None:
-    """An array without a name is sent as the model's input, whose name is asked for once."""
-    for _ in range(2):
-        assert ["x_out"] == list(client.infer("one", np.zeros((1, 2), np.float32)))
-    expected = ["ModelMetadataRequest", "ModelInferRequest", "ModelInferRequest"]
-    assert expected == [type(request).__name__ for request in server.requests]
+def test_equal_requests_differ_by_what_is_theirs(server: FakeServer, client: Any) -> None:
+    """Ids and tensors are sent anew each time, also where the rest of a request is remembered."""
+    for name, value in (("r1", 1.0), ("r2", 2.0), ("", 3.0)):
+        client.infer("one", ROW + np.float32(value), request_id=name)
+    assert ["r1", "r2", ""] == [request.id for request in server.infers]
+    values = [np.frombuffer(r.raw_input_contents[0], "<f4")[0] for r in server.infers]
+    assert [1.0, 2.0, 3.0] == values
 
 
-def test_one_array_asks_again_after_a_refusal(server: Server, client: Client) -> None:
-    """When a model was replaced by one with another input, the call after the refused one works."""
-    array = np.zeros((1, 2), np.float32)
-    client.infer("one", array)
-    server.inputs = {"one": ["renamed"]}
-    server.failure = (grpc.StatusCode.INVALID_ARGUMENT, "unexpected input x", ())
-    with pytest.raises(InvalidRequest):
-        client.infer("one", array)
-    server.failure = None
-    assert ["renamed_out"] == list(client.infer("one", array))
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"outptus": ["y"]}, TypeError, "unknown option 'outptus'; there are outputs, parameters"),
+        ({"queue_timeout": 0.0}, ValueError, "queue_timeout: expected seconds above 0"),
+        ({"parameters": {"x": [1]}}, TypeError, "a bool, an int, a str or a float, got list"),
+    ],
+)
+def test_options_are_checked(
+    server: FakeServer, client: Any, options: Any, error: type[Exception], text: str
+) -> None:
+    """A misspelt option, or one without sense, is refused here."""
+    with pytest.raises(error, match=text):
+        client.infer("m", {"a": ROW}, **options)
+    assert [] == server.infers
 
 
-def test_one_array_is_ambiguous_for_two_inputs(client: Client) -> None:
-    """An array without a name is refused for a model with two inputs, and the text names them."""
-    with pytest.raises(ValueError, match="two has the inputs a, b: give the arrays by name"):
-        client.infer("two", np.zeros((1, 2), np.float32))
+def test_messages_beyond_four_mebibytes_pass(client: Any) -> None:
+    """The default limit of gRPC does not bound tensors, and replies are views of the message."""
+    array = np.arange(6 << 20, dtype=np.uint8).reshape(6, 1024, 1024)
+    output = client.infer("m", {"a": array})["a_out"]
+    np.testing.assert_array_equal(array, output)
+    assert not output.flags.owndata
+    assert not output.flags.writeable
 
 
-def test_messages_beyond_four_mebibytes_pass(client: Client) -> None:
-    """The default limit of gRPC does not bound tensors."""
-    array = np.zeros((6, 1024, 1024), np.uint8)
-    assert client.infer("m", {"a": array})["a_out"].nbytes == array.nbytes
-
-
-def test_missing_output_names_the_others(client: Client) -> None:
+def test_missing_output_names_the_others(client: Any) -> None:
     """A wrong output name is a KeyError that lists what the reply has."""
     result = client.infer("m", {"a": np.zeros(1), "b": np.zeros(1)})
     assert "a" not in result
@@ -245,59 +148,113 @@ def test_missing_output_names_the_others(client: Client) -> None:
         result["a"]
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest),
-        (grpc.StatusCode.NOT_FOUND, ModelNotFound),
-        (grpc.StatusCode.FAILED_PRECONDITION, FailedPrecondition),
-        (grpc.StatusCode.UNAVAILABLE, Unavailable),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceeded),
-        (grpc.StatusCode.CANCELLED, Cancelled),
-        (grpc.StatusCode.UNIMPLEMENTED, NotSupported),
-        (grpc.StatusCode.INTERNAL, ServerFault),
-        (grpc.StatusCode.UNKNOWN, ServerFault),
-    ],
-)
-def test_every_status_has_its_type(
-    server: Server, client: Client, code: grpc.StatusCode, kind: type[JitneyError]
+def test_classes_are_read(server: FakeServer, client: Any) -> None:
+    """The classes of each row have value, number and label, colons in the label included."""
+    server.reply = inference.ModelInferResponse(model_name="m")
+    server.reply.outputs.add(name="y", datatype="BYTES", shape=[2, 1])
+    elements = (b"0.500000:3:a:b", b"7:0")
+    data = b"".join(len(element).to_bytes(4, "little") + element for element in elements)
+    server.reply.raw_output_contents.append(data)
+
+    result = client.infer("m", {"x": ROW}, top_k={"y": 1})
+
+    (request,) = server.infers
+    assert [("y", 1)] == [
+        (output.name, output.parameters["classification"].int64_param) for output in request.outputs
+    ]
+    assert {"y": [[(0.5, 3, "a:b")], [(7.0, 0, "")]]} == result.classes
+    assert [[elements[0]], [elements[1]]] == result["y"].tolist()
+
+
+# -- the model's contract -------------------------------------------------------------------------
+
+
+def test_one_array_goes_to_the_only_input(server: FakeServer, client: Any) -> None:
+    """An array without a name is sent as the model's input; the contract is asked for once."""
+    for _ in range(2):
+        assert ["x_out"] == list(client.infer("one", ROW))
+    assert ["ModelMetadata", "ModelConfig", "ModelInfer", "ModelInfer"] == server.names
+
+
+def test_one_array_is_ambiguous_for_two_inputs(client: Any) -> None:
+    """An array without a name is refused for a model with two inputs, and the text names them."""
+    with pytest.raises(ValueError, match="two has the inputs a, b: give the arrays by name"):
+        client.infer("two", ROW)
+
+
+def test_one_array_needs_a_server_that_tells(client: Any) -> None:
+    """Where the server offers no metadata, inputs need their names; then nothing is checked."""
+    with pytest.raises(ValueError, match="does not tell what m takes: give the arrays by name"):
+        client.infer("m", ROW)
+    assert ["x_out"] == list(client.infer("m", {"x": ROW}))
+
+
+def test_what_does_not_fit_is_not_sent(server: FakeServer, client: Any) -> None:
+    """A wrong dtype is refused here, after the server was asked whether it is still wrong."""
+    with pytest.raises(InvalidRequest, match="data-type is 'FP64', but model 'one' expects 'FP32'"):
+        client.infer("one", ROW.astype(np.float64))
+    assert [] == server.infers
+    assert ["ModelMetadata", "ModelConfig"] * 2 == server.names
+
+
+def test_checks_can_be_off(server: FakeServer, connect: Connect) -> None:
+    """Without checks, the server sees everything, and metadata is not asked for."""
+    connect(server.address, check=False).infer("one", {"z": np.zeros(3)})
+    assert ["ModelInfer"] == server.names
+
+
+def test_a_server_without_configuration_is_checked_less(
+    server: FakeServer, connect: Connect
 ) -> None:
-    """A failed call raises the type of its status, with the server's text and code."""
-    server.failure = (code, "what went wrong", ())
-    with pytest.raises(JitneyError) as caught:
-        client.metadata("one")
-    assert (kind, "what went wrong", code, None) == (
-        type(caught.value),
-        str(caught.value),
-        caught.value.code,
-        caught.value.retry_after,
-    )
+    """Where only metadata is offered, inputs may be missing: they may be optional."""
+    server.config = None
+    client = connect(server.address)
+    assert ["a_out"] == list(client.infer("two", {"a": ROW}))
+    with pytest.raises(InvalidRequest, match="unexpected inference input 'c' for model 'two'"):
+        client.infer("two", {"c": ROW})
 
 
-@pytest.mark.parametrize(("pushback", "expected"), [("250", 0.25), ("-1", None), ("soon", None)])
-def test_advice_to_wait_is_in_seconds(
-    server: Server, client: Client, pushback: str, expected: float | None
-) -> None:
-    """The server's pushback becomes ``retry_after``; a negative one is no advice to wait."""
-    server.failure = (
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        "queue full",
-        (("grpc-retry-pushback-ms", pushback),),
-    )
-    with pytest.raises(Overloaded) as caught:
-        client.metadata("one")
-    assert expected == caught.value.retry_after
+def test_a_replaced_model_is_no_error(server: FakeServer, client: Any) -> None:
+    """When a model was replaced by one with another input, calls go on to work."""
+    client.infer("one", ROW)
+    server.models = {"one": ["renamed"]}
+    server.failures = [Failure(grpc.StatusCode.INVALID_ARGUMENT, "unexpected input x")]
+    assert ["renamed_out"] == list(client.infer("one", ROW))
+    server.models = {"one": ["again"]}
+    assert ["again_out"] == list(client.infer("one", {"again": ROW}))
 
 
-def test_timeout_ends_the_call(client: Client) -> None:
+def test_a_refusal_of_the_server_stands(server: FakeServer, client: Any) -> None:
+    """When the contract is what it was, the server's refusal is raised, and not tried again."""
+    client.infer("one", ROW)
+    server.failures = [Failure(grpc.StatusCode.INVALID_ARGUMENT, "this value is too large")]
+    with pytest.raises(InvalidRequest, match="this value is too large"):
+        client.infer("one", ROW)
+    assert 2 == len(server.infers)
+
+
+def test_a_sequence_is_not_sent_again(server: FakeServer, client: Any) -> None:
+    """A refused request of a sequence is not repeated, whatever became of the model."""
+    client.infer("one", ROW)
+    server.models = {"one": ["renamed"]}
+    server.failures = [Failure(grpc.StatusCode.INVALID_ARGUMENT, "unexpected input x")]
+    with pytest.raises(InvalidRequest):
+        client.infer("one", ROW, sequence_id=4, sequence_start=True)
+    assert 2 == len(server.infers)
+
+
+# -- the clock ------------------------------------------------------------------------------------
+
+
+def test_timeout_ends_the_call(client: Any) -> None:
     """A call that takes longer than its timeout raises DeadlineExceeded."""
     with pytest.raises(DeadlineExceeded):
         client.infer("slow", {"a": np.zeros(1)}, timeout=0.05)
 
 
-def test_timeout_of_the_client_reaches_the_server(server: Server, client: Client) -> None:
+def test_timeout_of_the_client_reaches_the_server(server: FakeServer, connect: Connect) -> None:
     """The client's timeout is the deadline that the server sees, unless the call has its own."""
+    client = connect(server.address, check=False)
     client.infer("m", {"a": np.zeros(1)})
     client.infer("m", {"a": np.zeros(1)}, timeout=100)
     first, second = server.deadlines
@@ -308,19 +265,21 @@ def test_timeout_of_the_client_reaches_the_server(server: Server, client: Client
     assert 11 < second < 110
 
 
-def test_nobody_there_is_unavailable() -> None:
+# -- failures -------------------------------------------------------------------------------------
+
+
+def test_nobody_there_is_unavailable(connect: Connect) -> None:
     """A call to a port where nobody listens raises Unavailable, and the server is not ready."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{bound.getsockname()[1]}"
-        with Client(address, timeout=10) as client:
-            assert not client.server_ready()
-            with pytest.raises(Unavailable) as caught:
-                client.metadata("one")
+        client = connect(f"127.0.0.1:{bound.getsockname()[1]}", retries=None)
+        assert not client.server_ready()
+        with pytest.raises(Unavailable) as caught:
+            client.metadata("one")
     assert caught.value.safe_to_retry
 
 
-def test_contradicting_reply_is_a_fault_of_the_server(server: Server, client: Client) -> None:
+def test_contradicting_reply_is_a_fault_of_the_server(server: FakeServer, client: Any) -> None:
     """A reply whose bytes do not fit its shape raises InvalidReply, and no array is made of it."""
     server.reply = inference.ModelInferResponse(model_name="m", raw_output_contents=[b"\0"])
     server.reply.outputs.add(name="y", datatype="FP32", shape=[1])
@@ -331,7 +290,7 @@ def test_contradicting_reply_is_a_fault_of_the_server(server: Server, client: Cl
         client.infer("m", {"a": np.zeros(1)})
 
 
-def test_typed_reply_is_read(server: Server, client: Client) -> None:
+def test_typed_reply_is_read(server: FakeServer, client: Any) -> None:
     """A server that replies in typed fields is understood too."""
     server.reply = inference.ModelInferResponse(model_name="m", model_version="1")
     contents = inference.InferTensorContents(fp32_contents=[1.5, 2.5])
@@ -339,7 +298,20 @@ def test_typed_reply_is_read(server: Server, client: Client) -> None:
     assert [1.5, 2.5] == client.infer("m", {"a": np.zeros(1)})["y"].tolist()
 
 
-def test_other_calls_return_the_protocols_messages(client: Client) -> None:
+def test_a_closed_client_says_so(server: FakeServer, connect: Connect) -> None:
+    """Calls after close are a ValueError; closing twice is nothing."""
+    client = connect(server.address)
+    client.metadata("one")
+    client.close()
+    client.close()
+    with pytest.raises(ValueError, match="the client is closed"):
+        client.metadata("one")
+
+
+# -- other calls ----------------------------------------------------------------------------------
+
+
+def test_other_calls_return_the_protocols_messages(client: Any) -> None:
     """Metadata, configuration, statistics, index, readiness and status are one call each."""
     assert ["a", "b"] == [tensor.name for tensor in client.metadata("two").inputs]
     assert client.config("one").name == "one"
@@ -350,3 +322,153 @@ def test_other_calls_return_the_protocols_messages(client: Client) -> None:
     assert client.model_ready("one")
     assert not client.model_ready("three")
     assert [("one", 3)] == [(model.name, model.version) for model in client.status("one").models]
+    assert "fake" == client.server_metadata().name
+
+
+def test_loading_sends_the_configuration_and_files(
+    server: FakeServer, client: Any, tmp_path: Any
+) -> None:
+    """A mapping becomes JSON, files are sent under their names, and the contract is forgotten."""
+    (tmp_path / "model.pt").write_bytes(b"model")
+    client.infer("one", ROW)
+    client.load("one", config={"max_batch_size": 8}, files={"1/model.pt": tmp_path / "model.pt"})
+    server.models = {"one": ["renamed"]}
+    assert ["renamed_out"] == list(client.infer("one", ROW))
+    (load,) = [r for r in server.requests if isinstance(r, inference.RepositoryModelLoadRequest)]
+    assert '{"max_batch_size": 8}' == load.parameters["config"].string_param
+    assert b"model" == load.parameters["file:1/model.pt"].bytes_param
+    client.unload("one")
+    assert "RepositoryModelUnload" == server.names[-1]
+
+
+def test_loading_is_not_repeated(server: FakeServer, client: Any) -> None:
+    """What changes the server is tried once."""
+    server.failure = Failure(grpc.StatusCode.UNAVAILABLE, "busy")
+    for call in (client.load, client.unload):
+        with pytest.raises(Unavailable):
+            call("one")
+    assert ["RepositoryModelLoad", "RepositoryModelUnload"] == server.names
+
+
+def test_waiting_for_a_server_that_comes(server: FakeServer, connect: Connect) -> None:
+    """The wait ends when the server, or a model, is ready."""
+    client = connect(server.address)
+    server.failures = [Failure(grpc.StatusCode.UNAVAILABLE, "starting")]
+    client.wait_until_ready()
+    client.wait_until_ready("one")
+    assert ["ServerReady", "ServerReady", "ModelReady"] == server.names
+
+
+def test_waiting_in_vain_says_why(server: FakeServer, client: Any) -> None:
+    """The error at the end of the wait tells what the server says of the model."""
+    server.ready = False
+    with pytest.raises(DeadlineExceeded, match=r"the server at .* is not ready within 0.1 s"):
+        client.wait_until_ready(timeout=0.1)
+    with pytest.raises(DeadlineExceeded, match=r"model 'bad' .* within 0.1 s: bad/1: broken"):
+        client.wait_until_ready("bad", timeout=0.1)
+
+
+# -- retries --------------------------------------------------------------------------------------
+
+
+def overload(pushback: int | None) -> Failure:
+    """Return a full queue."""
+    trailer = (("grpc-retry-pushback-ms", str(pushback)),) if pushback is not None else ()
+    return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", trailer)
+
+
+LOST = Failure(grpc.StatusCode.UNAVAILABLE, "lost")
+
+
+@pytest.mark.parametrize("failure", [LOST, overload(1)])
+def test_what_passes_is_tried_again(server: FakeServer, client: Any, failure: Failure) -> None:
+    """A lost worker, and overload with advice, are followed by another attempt."""
+    client.infer("one", ROW)
+    server.failures = [failure, failure]
+    client.infer("one", ROW)
+    assert 4 == len(server.infers)
+
+
+@pytest.mark.parametrize(
+    ("failure", "options"),
+    [
+        (overload(None), {}),
+        (overload(-1), {}),
+        (Failure(grpc.StatusCode.INTERNAL, "bug"), {}),
+        (Failure(LOST.code, "stop", (("grpc-retry-pushback-ms", "-1"),)), {}),
+        (LOST, {"sequence_id": 7}),
+        (overload(1), {"sequence_id": 7}),
+    ],
+)
+def test_what_does_not_pass_is_not_tried_again(
+    server: FakeServer, client: Any, failure: Failure, options: Any
+) -> None:
+    """Nor is what the server asks not to repeat, nor a request of a sequence."""
+    client.infer("one", ROW)
+    server.failures = [failure]
+    with pytest.raises(JitneyError):
+        client.infer("one", ROW, **options)
+    assert 2 == len(server.infers)
+
+
+def test_retries_can_be_off(server: FakeServer, connect: Connect) -> None:
+    """Without retries, the first failure is raised."""
+    server.failure = overload(1)
+    with pytest.raises(Overloaded):
+        connect(server.address, retries=None, check=False).infer("one", {"x": ROW})
+    assert 1 == len(server.infers)
+
+
+def test_a_wait_beyond_the_timeout_is_not_begun(server: FakeServer, client: Any) -> None:
+    """When the server says to come back after the deadline, its refusal is raised at once."""
+    client.infer("one", ROW)
+    server.failure = overload(60_000)
+    with pytest.raises(Overloaded) as caught:
+        client.infer("one", ROW)
+    assert 60.0 == caught.value.retry_after
+    assert 2 == len(server.infers)
+
+
+# -- what goes along ------------------------------------------------------------------------------
+
+
+def test_tenant_token_and_headers_go_along(server: FakeServer, connect: Connect) -> None:
+    """Each call carries them as metadata; a call's own tenant wins; a token may be made anew."""
+    tokens = iter(["t1", "t2", "t3", "t4", "t5"])
+    client = connect(
+        server.address,
+        check=False,
+        tenant="a",
+        tenant_key="x-who",
+        token=lambda: next(tokens),
+        headers={"X-Route": "r"},
+    )
+    client.infer("m", {"a": ROW})
+    client.infer("m", {"a": ROW}, tenant="b")
+    client.metadata("one")
+    found = [(m["x-who"], m["authorization"], m["x-route"]) for m in server.metadata]
+    assert [("a", "Bearer t1", "r"), ("b", "Bearer t2", "r"), ("a", "Bearer t3", "r")] == found
+
+
+def test_several_addresses_take_turns(connect: Connect) -> None:
+    """Calls are spread over all servers, and go on when one of them is gone."""
+    from fake_server import FakeServer  # noqa: PLC0415  # two of them
+
+    with FakeServer() as first, FakeServer() as second:
+        client = connect([first.address, second.address], check=False)
+        client.infer("m", {"a": ROW})
+        while not (first.requests and second.requests):
+            client.infer("m", {"a": ROW})
+        second.__exit__()
+        for _ in range(8):
+            client.infer("m", {"a": ROW})
+        with pytest.raises(ValueError, match="a sequence belongs to one server"):
+            client.infer("m", {"a": ROW}, sequence_id=1)
+
+
+def test_several_channels_take_turns(server: FakeServer, connect: Connect) -> None:
+    """Calls over several connections all arrive."""
+    client = connect(server.address, channels=3, check=False)
+    for index in range(7):
+        client.infer("m", {"a": ROW}, request_id=str(index))
+    assert [str(index) for index in range(7)] == [request.id for request in server.infers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,3 +112,13 @@ def test_stream(answers: dict[str, Any]) -> None:
 def test_errors(answers: dict[str, Any]) -> None:
     """An error is a status."""
     assert "NOT_FOUND" == answers["unknown"]
+
+
+def test_the_example_of_the_readme(generated: Path, server: LiveServer, tmp_path: Path) -> None:
+    """What clients/README.md shows for callers without our client runs as it stands."""
+    text = (ROOT / "clients/README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(import struct.*?)^```", text, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "plain.py"
+    file.write_text(program.replace("127.0.0.1:8001", server.address), encoding="utf-8")
+    expected = "OUTPUT0 [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]\n"
+    assert expected == python(str(file), PYTHONPATH=str(generated))

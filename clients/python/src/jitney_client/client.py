@@ -1,118 +1,55 @@
-"""A blocking client."""
+"""The blocking client."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Literal, overload
 
-import grpc
-import numpy as np
-
-from jitney_client.errors import InvalidReply, InvalidRequest, Unavailable, from_rpc_error
-from jitney_client.protocol import inference, jitney_v1
-from jitney_client.tensors import Bfloat16, Tensor, decode, decode_typed, encode
+from jitney_client.blocking import BlockingTransport, run
+from jitney_client.caller import METHODS
+from jitney_client.connection import Connection
+from jitney_client.core import Core
+from jitney_client.many import many_blocking
+from jitney_client.options import check_options
+from jitney_client.progress import Progress
+from jitney_client.result import InferResult
+from jitney_client.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
-    from jitney_client.protocol.binding import Method
-    from jitney_client.protocol.message import Message
-    from jitney_client.tensors import Array
-
-    Parameter = bool | int | str | float
+    from jitney_client.connection import ConnectionOptions
+    from jitney_client.many import Failure
+    from jitney_client.options import InferOptions
+    from jitney_client.prepared import Inputs
+    from jitney_client.progress import Told
+    from jitney_client.protocol import inference, jitney_v1
 
 __all__ = ["Client", "InferResult"]
 
-R = TypeVar("R", bound="Message")
-
-# gRPC's default is 4 MiB for what is received. What fits is the server's business to say.
-UNLIMITED: Final = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-)
-
-
-class InferResult(Mapping[str, "Array"]):
-    """The outputs of a call by name, in the model's order, and who computed them.
-
-    Arrays are read-only views of the reply, but for BYTES (objects of type ``bytes``) and BF16
-    (float32): copy before writing. ``model_version`` is the version that ran.
-    """
-
-    __slots__ = ("_arrays", "model_name", "model_version", "parameters", "request_id")
-
-    def __init__(self, reply: inference.ModelInferResponse) -> None:
-        self._arrays = _decode_outputs(reply)
-        self.model_name = reply.model_name
-        self.model_version = reply.model_version
-        self.request_id = reply.id
-        self.parameters: dict[str, Parameter] = {
-            name: getattr(value, choice)
-            for name, value in reply.parameters.items()
-            if (choice := value.WhichOneof("parameter_choice"))
-        }
-
-    def __getitem__(self, name: str) -> Array:
-        """Return the output called ``name``.
-
-        :raises KeyError: when the reply has no such output; the text names those it has.
-        """
-        try:
-            return self._arrays[name]
-        except KeyError:
-            msg = f"no output {name!r}; the reply has {', '.join(self._arrays)}"
-            raise KeyError(msg) from None
-
-    def __contains__(self, name: object) -> bool:
-        """Return whether the reply has an output called ``name``."""
-        return name in self._arrays
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names."""
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        """Return the number of outputs."""
-        return len(self._arrays)
-
-    def __repr__(self) -> str:
-        """Return the model, its version and the outputs' dtypes and shapes."""
-        outputs = ", ".join(f"{n}: {a.dtype}{list(a.shape)}" for n, a in self._arrays.items())
-        return f"<InferResult {self.model_name}/{self.model_version} {outputs}>"
-
 
 class Client:
-    """A connection to one server; connects at the first call, and again after a failure.
+    """A connection to a server; connects at the first call, and again after a failure.
 
-    ``address`` is a gRPC target such as ``"127.0.0.1:8001"``. ``timeout`` bounds every call that
-    does not give its own, in seconds; None waits as long as it takes. The server is told, and
-    ends what still waits when it has passed. Without ``credentials`` nothing is encrypted.
+    :param address: a gRPC target such as ``"127.0.0.1:8001"``. Several addresses are called in
+        turn, those left out that cannot be reached; a list of one name stands for all servers that
+        the name has in DNS.
+    :param options: ``ConnectionOptions``, which says what each of them is.
+    :raises ValueError: when an option makes no sense.
+    :raises OSError: when a file of ``tls`` cannot be read, or a name is not known.
 
     - May be used by several threads at once, not across a fork.
     - Every call raises a subclass of ``JitneyError`` when it fails.
-    - Nothing is retried here: what is safe to repeat says so (``JitneyError.safe_to_retry``).
+    - What failed for a reason that passes, and is safe to repeat, is repeated (``retries``).
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout: float | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        channel_options: Sequence[tuple[str, int | str]] = (),
-    ) -> None:
-        options = [*UNLIMITED, *channel_options]
-        self._address = address
-        self._timeout = timeout
-        self._channel = (
-            grpc.insecure_channel(address, options)
-            if credentials is None
-            else grpc.secure_channel(address, credentials, options)
-        )
-        self._calls: dict[str, Callable[..., Any]] = {}
-        self._only_inputs: dict[tuple[str, str], str] = {}
+    def __init__(self, address: str | Sequence[str], **options: Unpack[ConnectionOptions]) -> None:
+        connection = Connection.to(address, options)
+        self._transport = BlockingTransport(connection)
+        self._core = Core(self._transport, connection)
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -129,170 +66,179 @@ class Client:
 
     def __repr__(self) -> str:
         """Return the address."""
-        return f"<Client {self._address}>"
+        return f"<Client {self._core.connection.target.uri}>"
 
     def close(self) -> None:
         """Close the connection; calls that are running end with ``Cancelled``."""
-        self._channel.close()
+        run(self._core.close())
+        self._transport.close()
 
-    def infer(
-        self,
-        model: str,
-        inputs: Mapping[str, Array | Bfloat16] | Array | Bfloat16,
-        *,
-        version: str = "",
-        outputs: Sequence[str] = (),
-        request_id: str = "",
-        parameters: Mapping[str, Parameter] | None = None,
-        timeout: float | None = None,
-    ) -> InferResult:
+    # -- inference --------------------------------------------------------------------------------
+
+    def infer(self, model: str, inputs: Inputs, **options: Unpack[InferOptions]) -> InferResult:
         """Run ``model`` once.
 
-        :param inputs: arrays by name, the batch dimension included. One array alone is for models
-            with one input, whose name is then asked for at the first call and remembered.
-        :param version: empty for the server's choice.
-        :param outputs: names of the outputs to return, empty for all.
-        :param request_id: returned in the result.
-        :raises TypeError: when the protocol has no datatype for an array.
-        :raises ValueError: when one array is given for a model with several inputs.
+        :param inputs: arrays by name, the batch dimension included; for a model with one input,
+            the array alone will do.
+        :param options: ``InferOptions``: ``version``, ``outputs``, ``timeout``, ``priority``, …
+        :raises InvalidRequest: when the inputs do not fit the model: mostly before they are sent.
+        :raises TypeError: when the protocol has no datatype for an array, or on an unknown option.
+        :raises ValueError: when one array is given for a model with several inputs, or an option
+            makes no sense.
         :raises JitneyError: when the call fails.
         """
-        request = inference.ModelInferRequest(
-            model_name=model, model_version=version, id=request_id
+        return run(self._core.infer(model, inputs, options))
+
+    @overload
+    def infer_many(
+        self,
+        model: str,
+        items: Iterable[Inputs],
+        *,
+        concurrency: int = ...,
+        progress: bool | Told | None = ...,
+        return_errors: Literal[False] = ...,
+        **options: Unpack[InferOptions],
+    ) -> Iterator[InferResult]: ...
+
+    @overload
+    def infer_many(
+        self,
+        model: str,
+        items: Iterable[Inputs],
+        *,
+        concurrency: int = ...,
+        progress: bool | Told | None = ...,
+        return_errors: Literal[True],
+        **options: Unpack[InferOptions],
+    ) -> Iterator[InferResult | Failure]: ...
+
+    def infer_many(
+        self,
+        model: str,
+        items: Iterable[Inputs],
+        *,
+        concurrency: int = 16,
+        progress: bool | Told | None = None,
+        return_errors: bool = False,
+        **options: Unpack[InferOptions],
+    ) -> Iterator[InferResult | Failure]:
+        """Run ``model`` on each item, ``concurrency`` at a time; yield the results in order.
+
+        Items are taken from the iterable as they are needed, so it may be endless. Leaving the loop
+        early gives up what has not begun.
+
+        :param items: what ``infer`` takes as inputs, each.
+        :param progress: True shows a bar on the terminal; a function is told after each result how
+            many are done, and how many there are, None where the iterable does not say.
+        :param return_errors: give out the error of an item in its place, instead of raising the
+            first one and giving up the rest.
+        :param options: of each call, as of ``infer``.
+        """
+        check_options(options, call=True)
+        total = len(items) if isinstance(items, Sized) else None
+        return many_blocking(
+            lambda inputs: run(self._core.infer(model, inputs, options)),
+            items,
+            concurrency,
+            Progress(progress, total),
+            return_errors=return_errors,
         )
-        if isinstance(inputs, np.ndarray | Bfloat16):
-            inputs = {self._only_input(model, version, timeout): inputs}
-        for name, array in inputs.items():
-            tensor = encode(array)
-            request.inputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
-            request.raw_input_contents.append(tensor.data)
-        for name in outputs:
-            request.outputs.add(name=name)
-        for name, value in (parameters or {}).items():
-            _set_parameter(request.parameters[name], value)
-        method = inference.METHODS["ModelInfer"]
-        try:
-            reply = self._call(method, request, inference.ModelInferResponse, timeout)
-        except InvalidRequest:
-            # The model may have been replaced by one whose input has another name.
-            self._only_inputs.pop((model, version), None)
-            raise
-        return InferResult(reply)
+
+    def stream(
+        self, *, max_in_flight: int = 64, timeout: float | None = None, tenant: str | None = None
+    ) -> Stream:
+        """Begin a stream: many requests over one call, for many small ones or decoupled models.
+
+        :param max_in_flight: requests that may be sent and not answered.
+        :param timeout: seconds after which the whole stream ends; None, also where the client has
+            one for its calls, lasts as long as it is used.
+        """
+        path = METHODS["ModelStreamInfer"].path
+        metadata = self._core.caller.metadata(tenant)
+        return Stream(
+            self._core,
+            lambda messages: self._transport.stream(path, messages, timeout, metadata),
+            max_in_flight,
+        )
+
+    # -- models -----------------------------------------------------------------------------------
 
     def metadata(
         self, model: str, *, version: str = "", timeout: float | None = None
     ) -> inference.ModelMetadataResponse:
         """Return the names, datatypes and shapes of a model's inputs and outputs."""
-        request = inference.ModelMetadataRequest(name=model, version=version)
-        method = inference.METHODS["ModelMetadata"]
-        return self._call(method, request, inference.ModelMetadataResponse, timeout)
+        return run(self._core.metadata(model, version, timeout))
 
     def config(
         self, model: str, *, version: str = "", timeout: float | None = None
     ) -> inference.ModelConfig:
         """Return a model's configuration in Triton's terms."""
-        request = inference.ModelConfigRequest(name=model, version=version)
-        method = inference.METHODS["ModelConfig"]
-        return self._call(method, request, inference.ModelConfigResponse, timeout).config
+        return run(self._core.config(model, version, timeout))
 
     def statistics(
         self, model: str = "", *, version: str = "", timeout: float | None = None
     ) -> Sequence[inference.ModelStatistics]:
         """Return the counters of each ready version: of one model, or of all without a name."""
-        request = inference.ModelStatisticsRequest(name=model, version=version)
-        method = inference.METHODS["ModelStatistics"]
-        return self._call(method, request, inference.ModelStatisticsResponse, timeout).model_stats
+        return run(self._core.statistics(model, version, timeout))
 
     def models(
         self, *, ready: bool = False, timeout: float | None = None
     ) -> Sequence[inference.RepositoryIndexResponse.ModelIndex]:
         """Return the state of every version in the repository, or only of those that are ready."""
-        request = inference.RepositoryIndexRequest(ready=ready)
-        method = inference.METHODS["RepositoryIndex"]
-        return self._call(method, request, inference.RepositoryIndexResponse, timeout).models
+        return run(self._core.models(timeout, ready=ready))
+
+    def load(
+        self,
+        model: str,
+        *,
+        config: Mapping[str, object] | str | None = None,
+        files: Mapping[str, bytes | Path] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Load a model, or load it again after it was changed; return when it is ready.
+
+        :param config: what shall differ from its configuration, as a mapping or its JSON.
+        :param files: files to use in place of the repository's, by names such as ``1/model.pt``.
+        :raises ControlDisabled: when the server's operator does not allow that.
+        :raises JitneyError: when it cannot be loaded; what was served before still is.
+        """
+        run(self._core.load(model, config, files, timeout))
+
+    def unload(self, model: str, *, timeout: float | None = None) -> None:
+        """Stop serving a model; requests in flight finish.
+
+        :raises ControlDisabled: when the server's operator does not allow that.
+        """
+        run(self._core.unload(model, timeout))
+
+    # -- the server -------------------------------------------------------------------------------
+
+    def server_metadata(self, *, timeout: float | None = None) -> inference.ServerMetadataResponse:
+        """Return the server's name, release, and what it offers beyond the base protocol."""
+        return run(self._core.server_metadata(timeout))
 
     def server_ready(self, *, timeout: float | None = None) -> bool:
         """Return whether the server would take requests; False also when nobody answers there."""
-        method = inference.METHODS["ServerReady"]
-        request = inference.ServerReadyRequest()
-        try:
-            return self._call(method, request, inference.ServerReadyResponse, timeout).ready
-        except Unavailable:
-            return False
+        return run(self._core.server_ready(self._core.deadline(timeout)))
 
     def model_ready(self, model: str, *, version: str = "", timeout: float | None = None) -> bool:
         """Return whether a version of ``model`` is ready: any of them when none is named."""
-        request = inference.ModelReadyRequest(name=model, version=version)
-        method = inference.METHODS["ModelReady"]
-        return self._call(method, request, inference.ModelReadyResponse, timeout).ready
+        return run(self._core.model_ready(model, version, self._core.deadline(timeout)))
+
+    def wait_until_ready(
+        self, model: str = "", *, version: str = "", timeout: float | None = None
+    ) -> None:
+        """Return once the server is ready, or one of its models.
+
+        :raises DeadlineExceeded: when it is not within ``timeout`` seconds, by default the
+            client's; the text says why not, where the server knows.
+        """
+        run(self._core.wait_until_ready(model, version, timeout))
 
     def status(self, model: str = "", *, timeout: float | None = None) -> jitney_v1.ServerStatus:
         """Return what the server says about itself, its devices and its models, or only one model.
 
         :raises NotSupported: when the server is not a jitney.
         """
-        request = jitney_v1.GetStatusRequest(model_name=model)
-        method = jitney_v1.METHODS["GetStatus"]
-        return self._call(method, request, jitney_v1.ServerStatus, timeout)
-
-    def _call(
-        self, method: Method, request: Message, response: type[R], timeout: float | None
-    ) -> R:
-        call = self._calls.get(method.path)
-        if call is None:
-            call = self._calls[method.path] = self._channel.unary_unary(
-                method.path,
-                request_serializer=method.request.SerializeToString,
-                response_deserializer=response.FromString,
-            )
-        try:
-            reply: R = call(request, timeout=self._timeout if timeout is None else timeout)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
-        return reply
-
-    def _only_input(self, model: str, version: str, timeout: float | None) -> str:
-        key = (model, version)
-        name = self._only_inputs.get(key)
-        if name is None:
-            names = [t.name for t in self.metadata(model, version=version, timeout=timeout).inputs]
-            if len(names) != 1:
-                msg = f"{model} has the inputs {', '.join(names)}: give the arrays by name"
-                raise ValueError(msg)
-            name = self._only_inputs[key] = names[0]
-        return name
-
-
-def _set_parameter(target: inference.InferParameter, value: Parameter) -> None:
-    # bool first: it is a subclass of int.
-    if isinstance(value, bool):
-        target.bool_param = value
-    elif isinstance(value, int):
-        target.int64_param = value
-    elif isinstance(value, str):
-        target.string_param = value
-    else:
-        target.double_param = value
-
-
-def _decode_outputs(reply: inference.ModelInferResponse) -> dict[str, Array]:
-    """Return the arrays of a reply by name.
-
-    :raises InvalidReply: when it contradicts the protocol.
-    """
-    arrays: dict[str, Array] = {}
-    raw = list(reply.raw_output_contents)
-    try:
-        if raw and len(raw) != len(reply.outputs):
-            msg = f"{len(reply.outputs)} outputs, and the bytes of {len(raw)}"
-            raise ValueError(msg)  # noqa: TRY301  # one handler for all contradictions
-        for index, output in enumerate(reply.outputs):
-            arrays[output.name] = (
-                decode(Tensor(output.datatype, tuple(output.shape), raw[index]))
-                if raw
-                else decode_typed(output.datatype, tuple(output.shape), output.contents)
-            )
-    except ValueError as error:
-        msg = f"the reply of {reply.model_name!r} contradicts the protocol: {error}"
-        raise InvalidReply(msg, code=grpc.StatusCode.OK) from error
-    return arrays
+        return run(self._core.status(model, timeout))

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from jitney_client.protocol.inference import InferTensorContents
 
     Array = np.ndarray[Any, np.dtype[Any]]
+    Buffer = bytes | memoryview
 
-__all__ = ["Bfloat16", "Tensor", "decode", "decode_typed", "encode"]
+__all__ = ["DTYPES", "Bfloat16", "Tensor", "decode", "decode_typed", "encode", "encode_view"]
 
 DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "BOOL": np.dtype(np.bool_),
@@ -36,6 +37,7 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "FP64": np.dtype("<f8"),
 }
 DATATYPES: Final = {(dtype.kind, dtype.itemsize): name for name, dtype in DTYPES.items()}
+_NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 TYPED_FIELDS: Final = {
     "BOOL": ("bool_contents", np.dtype(np.bool_)),
     "UINT8": ("uint_contents", np.dtype(np.uint32)),
@@ -58,6 +60,19 @@ class Tensor(NamedTuple):
     datatype: str
     shape: tuple[int, ...]
     data: bytes
+
+
+class TensorView(NamedTuple):
+    """Likewise, where the bytes may be those of somebody's array."""
+
+    datatype: str
+    shape: tuple[int, ...]
+    data: Buffer
+
+    @property
+    def nbytes(self) -> int:
+        """The length of the data in bytes."""
+        return len(self.data) if isinstance(self.data, bytes) else self.data.nbytes
 
 
 class Bfloat16:
@@ -95,13 +110,30 @@ def encode(array: Array | Bfloat16) -> Tensor:
 
     :raises TypeError: when the protocol has no datatype for the array's, or for an object in it.
     """
+    tensor = encode_view(array)
+    return Tensor(tensor.datatype, tensor.shape, bytes(tensor.data))
+
+
+def encode_view(array: Array | Bfloat16) -> TensorView:
+    """Do the same without a copy where the array has the protocol's layout already.
+
+    The data is then a view: who changes the array meanwhile, changes what is sent.
+
+    :raises TypeError: as ``encode`` does.
+    """
     if isinstance(array, Bfloat16):
-        return Tensor("BF16", array.bits.shape, array.bits.tobytes())
+        return TensorView("BF16", array.bits.shape, array.bits.data)
     dtype = array.dtype
+    name = _NAMES.get(dtype)
+    if name is not None:
+        # One of one byte has no order; of the others, the tables hold the little-endian ones.
+        whole = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+        return TensorView(name, array.shape, whole.data)
     if dtype.kind in "OSU":
-        return Tensor("BYTES", array.shape, _join(array.ravel()))
+        return TensorView("BYTES", array.shape, _join(array.ravel()))
     if dtype.name == "bfloat16":
-        return Tensor("BF16", array.shape, array.view(np.uint16).astype("<u2").tobytes())
+        bits = array.view(np.uint16).astype("<u2", order="C")
+        return TensorView("BF16", array.shape, bits.data)
     name = DATATYPES.get((dtype.kind, dtype.itemsize))
     if name is None:
         msg = (
@@ -109,7 +141,7 @@ def encode(array: Array | Bfloat16) -> Tensor:
             "an integer, float16, float32 or float64, or send texts or bytes"
         )
         raise TypeError(msg)
-    return Tensor(name, array.shape, array.astype(DTYPES[name], copy=False).tobytes())
+    return TensorView(name, array.shape, array.astype(DTYPES[name], order="C").data)
 
 
 def _join(elements: Iterable[object]) -> bytes:
@@ -126,7 +158,7 @@ def _join(elements: Iterable[object]) -> bytes:
     return b"".join(parts)
 
 
-def decode(tensor: Tensor) -> Array:
+def decode(tensor: Tensor | TensorView) -> Array:
     """Return the array of a raw tensor.
 
     It is a read-only view of ``tensor.data``, except for BYTES (a new array of ``bytes`` objects)
@@ -134,23 +166,32 @@ def decode(tensor: Tensor) -> Array:
 
     :raises ValueError: when datatype, shape and bytes do not agree.
     """
-    count = _count(tensor.shape)
-    if tensor.datatype == "BYTES":
-        return _objects(_split(tensor.data), tensor.shape)
-    dtype = np.dtype("<u2") if tensor.datatype == "BF16" else DTYPES.get(tensor.datatype)
+    datatype, shape, data = tensor
+    dtype = DTYPES.get(datatype)
     if dtype is None:
-        msg = f"unknown datatype {tensor.datatype!r}"
+        return _decode_other(datatype, shape, data)
+    if len(data) != math.prod(shape) * dtype.itemsize or min(shape, default=0) < 0:
+        _check_size(datatype, shape, len(data), dtype.itemsize)
+    # One call instead of two, frombuffer and reshape.
+    return np.ndarray(shape, dtype, data)
+
+
+def _decode_other(datatype: str, shape: tuple[int, ...], data: Buffer) -> Array:
+    if datatype == "BYTES":
+        return _objects(_split(bytes(data)), shape)
+    if datatype != "BF16":
+        msg = f"unknown datatype {datatype!r}"
         raise ValueError(msg)
-    if len(tensor.data) != count * dtype.itemsize:
-        msg = (
-            f"{tensor.datatype} of shape {list(tensor.shape)} has {count * dtype.itemsize} bytes, "
-            f"got {len(tensor.data)}"
-        )
+    _check_size(datatype, shape, len(data), 2)
+    bits: Array = np.frombuffer(data, "<u2")
+    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(shape)
+
+
+def _check_size(datatype: str, shape: tuple[int, ...], size: int, itemsize: int) -> None:
+    expected = _count(shape) * itemsize
+    if size != expected:
+        msg = f"{datatype} of shape {list(shape)} has {expected} bytes, got {size}"
         raise ValueError(msg)
-    flat: Array = np.frombuffer(tensor.data, dtype)
-    if tensor.datatype == "BF16":
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
-    return flat.reshape(tensor.shape)
 
 
 def decode_typed(datatype: str, shape: Sequence[int], contents: InferTensorContents) -> Array:
@@ -176,7 +217,7 @@ def decode_typed(datatype: str, shape: Sequence[int], contents: InferTensorConte
 
 
 def _count(shape: Sequence[int]) -> int:
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         msg = f"the shape {list(shape)} has a negative size"
         raise ValueError(msg)
     return math.prod(shape)

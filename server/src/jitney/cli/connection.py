@@ -75,9 +75,13 @@ def connect(arguments: argparse.Namespace) -> Iterator[Client]:
 
     credentials = _credentials(arguments)
     try:
-        # Whoever types a command sees how things stand now, and can repeat it.
+        # Whoever types a command sees what the server says to it, and can repeat it.
         with jitney_client.Client(
-            arguments.address, timeout=arguments.timeout, credentials=credentials, retries=None
+            arguments.address,
+            timeout=arguments.timeout,
+            credentials=credentials,
+            retries=None,
+            check=False,
         ) as client:
             yield client
     except jitney_client.Unavailable as error:
