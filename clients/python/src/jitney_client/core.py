@@ -1,8 +1,8 @@
 """What both clients do, written once: everything but input and output.
 
 The methods are coroutines on top of a transport. ``AsyncClient`` awaits them; ``Client`` runs them
-to their end at once, on a transport that blocks. (Tried beside it: generators that yield the calls
-to make. They are as fast, and no type checker can see what comes back from a ``yield``.)
+to their end at once, on a transport that blocks. (Generators that yield the calls to make would do
+as well, but no type checker can see what comes back from a ``yield``.)
 """
 
 from __future__ import annotations
