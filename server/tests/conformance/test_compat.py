@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from calls import error_of, tensors
-from live_server import LiveServer
+from live_server import LiveServer, wait_until
 from public_models import write_public_models
 from waiting import Pending
 
@@ -19,17 +19,21 @@ UNAVAILABLE = "StatusCode.UNAVAILABLE"
 
 
 @pytest.fixture(scope="module")
-def compat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton.InferenceServerClient]:
-    """Return a client of a server that says it is Triton."""
+def disguised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Return a server that says it is Triton."""
     root = tmp_path_factory.mktemp("compat")
     names = ("custom_identity_int32", "custom_zero_1_float32", "simple_identity")
     write_public_models(root, names)
     log = tmp_path_factory.mktemp("log") / "log"
     flags = ("--triton-compat", "true", "--allow-client-shm", "true")
-    with (
-        LiveServer(root, log, *flags) as live,
-        triton.InferenceServerClient(live.address) as client,
-    ):
+    with LiveServer(root, log, *flags) as live:
+        yield live
+
+
+@pytest.fixture
+def compat(disguised: LiveServer) -> Iterator[triton.InferenceServerClient]:
+    """Return a client of it."""
+    with triton.InferenceServerClient(disguised.address) as client:
         yield client
 
 
@@ -38,10 +42,12 @@ def test_the_name(compat: triton.InferenceServerClient) -> None:
     assert "triton" == compat.get_server_metadata().name
 
 
-def test_queue_timeout(compat: triton.InferenceServerClient) -> None:
+def test_queue_timeout(disguised: LiveServer, compat: triton.InferenceServerClient) -> None:
     """UNAVAILABLE, and nothing but Triton's words."""
     given = tensors(INPUT0=np.zeros((1024, 1), np.int32))
-    busy = [Pending(compat, given, "custom_identity_int32") for _ in range(3)]
+    busy = [Pending(compat, given, "custom_identity_int32") for _ in range(4)]
+    # Calls of one channel may overtake each other: one runs, one is staged, the others wait.
+    wait_until(lambda: disguised.waiting("custom_identity_int32") > 0, "one of them waits")
     got = error_of(compat.infer, "custom_identity_int32", given, timeout=10_000)
     assert (UNAVAILABLE, "Request timeout expired") == got
     for one in busy:

@@ -6,6 +6,7 @@ import grpc
 import numpy as np
 import pytest
 from calls import add_sub, error_of, tensors
+from live_server import wait_until
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from waiting import Pending
 
@@ -53,10 +54,12 @@ def test_timeout_of_a_free_server(client: triton.InferenceServerClient) -> None:
     assert client.infer("simple", add_sub(), timeout=5_000_000).as_numpy("OUTPUT0") is not None
 
 
-def test_timeout_of_a_busy_server(client: triton.InferenceServerClient) -> None:
+def test_timeout_of_a_busy_server(server: LiveServer, client: triton.InferenceServerClient) -> None:
     """A request that waited longer than its timeout is refused in Triton's words."""
     given = tensors(INPUT0=np.zeros((1024, 1), np.int32))
-    busy = [Pending(client, given, "custom_identity_int32") for _ in range(3)]
+    busy = [Pending(client, given, "custom_identity_int32") for _ in range(4)]
+    # Calls of one channel may overtake each other: one runs, one is staged, the others wait.
+    wait_until(lambda: server.waiting("custom_identity_int32") > 0, "one of them waits")
     status, message = error_of(client.infer, "custom_identity_int32", given, timeout=10_000)
     assert ("StatusCode.DEADLINE_EXCEEDED", "Request timeout expired") == (status, message)
     for one in busy:
