@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from calls import error_of, tensors
-from waiting import Pending, Stream
+from waiting import Stream
 
 if TYPE_CHECKING:
     from live_server import LiveServer
@@ -61,22 +61,24 @@ def test_state_is_kept_by_row(client: triton.InferenceServerClient) -> None:
 
 def test_sequences_side_by_side(server: LiveServer) -> None:
     """More sequences than rows run to their ends, none seeing another's values."""
-    with triton.InferenceServerClient(server.address) as client:
-        pending: dict[int, list[Pending]] = {}
+    # On a stream: calls of their own may overtake each other on their way to the server.
+    with Stream(server.address) as stream:
         for step in range(5):
             for sequence in range(1, 11):
-                one = Pending(
-                    client,
-                    value(sequence),
+                stream.send(
                     "accumulate",
+                    value(sequence),
+                    request_id=str(sequence),
                     sequence_id=sequence,
                     sequence_start=step == 0,
                     sequence_end=step == 4,
                 )
-                pending.setdefault(sequence, []).append(one)
-        for sequence, calls in pending.items():
-            got = [int(one.result().as_numpy("OUTPUT")[0, 0]) for one in calls]
-            assert [sequence * n for n in range(1, 6)] == got
+        got: dict[int, list[int]] = {}
+        for _ in range(50):
+            reply = stream.reply()
+            number = int(reply.as_numpy("OUTPUT")[0, 0])
+            got.setdefault(int(reply.get_response().id), []).append(number)
+    assert {s: [s * n for n in range(1, 6)] for s in range(1, 11)} == got
 
 
 def test_a_stream_of_two_sequences(server: LiveServer) -> None:
