@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tritonclient.grpc as triton
 from calls import error_of, tensors
 from waiting import Stream
 
 if TYPE_CHECKING:
+    import tritonclient.grpc as triton
     from live_server import LiveServer
 
 
