@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jitney.cli import connection
 from jitney.cli.failure import CommandError
+from jitney.cli.numbers import count, positive
 from jitney.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,11 +80,11 @@ def _add_load_flags(group: argparse._ArgumentGroup) -> None:
         "--concurrency", type=_counts, metavar="N,…", help="calls at once; a run for each"
     )
     group.add_argument(
-        "--slo-ms", type=_positive, metavar="MS", help="what is in time, from the scheduled moment"
+        "--slo-ms", type=positive, metavar="MS", help="what is in time, from the scheduled moment"
     )
     group.add_argument(
         "--duration",
-        type=_positive,
+        type=positive,
         default=10.0,
         metavar="SECONDS",
         help="how long calls count in a run (default 10; longer for a search at low rates)",
@@ -94,7 +95,7 @@ def _add_load_flags(group: argparse._ArgumentGroup) -> None:
         help="then run at 0.5 to 10 times the rate that was found",
     )
     group.add_argument(
-        "--start", type=_positive, metavar="R", help="where the search begins (found out otherwise)"
+        "--start", type=positive, metavar="R", help="where the search begins (found out otherwise)"
     )
     group.add_argument(
         "--arrivals",
@@ -103,10 +104,10 @@ def _add_load_flags(group: argparse._ArgumentGroup) -> None:
         help="poisson (default), gamma, mmpp, or a trace: CSV with the column 'seconds'",
     )
     group.add_argument(
-        "--cv", type=_positive, default=4.0, metavar="CV", help="burstiness of gamma (default 4)"
+        "--cv", type=positive, default=4.0, metavar="CV", help="burstiness of gamma (default 4)"
     )
     group.add_argument(
-        "--seeds", type=_count, default=1, metavar="N", help="searches; their median counts"
+        "--seeds", type=count, default=1, metavar="N", help="searches; their median counts"
     )
 
 
@@ -133,11 +134,11 @@ def _add_input_flags(group: argparse._ArgumentGroup) -> None:
         help="what random values lie between (default 0..1); repeated",
     )
     group.add_argument(
-        "--rows", type=_count, default=1, metavar="N", help="rows of a call (default 1)"
+        "--rows", type=count, default=1, metavar="N", help="rows of a call (default 1)"
     )
     group.add_argument(
         "--tolerance",
-        type=_positive,
+        type=positive,
         default=1e-3,
         metavar="SHARE",
         help="what floating-point answers may differ by, of their largest value (default 0.001)",
@@ -165,10 +166,10 @@ def _add_caller_flags(group: argparse._ArgumentGroup) -> None:
         help="what calls tell the server (default the SLO; 0 tells nothing)",
     )
     group.add_argument(
-        "--connections", type=_count, default=8, metavar="N", help="to the server (default 8)"
+        "--connections", type=count, default=8, metavar="N", help="to the server (default 8)"
     )
     group.add_argument(
-        "--processes", type=_count, default=1, metavar="N", help="that make the load (default 1)"
+        "--processes", type=count, default=1, metavar="N", help="that make the load (default 1)"
     )
 
 
@@ -280,25 +281,9 @@ def _write_text(file: Path, text: str) -> None:
     sys.stderr.write(f"{file} written\n")
 
 
-def _positive(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    msg = f"expected a number above 0, got {text!r}"
-    raise argparse.ArgumentTypeError(msg)
-
-
-def _count(text: str) -> int:
-    with contextlib.suppress(ValueError):
-        if int(text) >= 1:
-            return int(text)
-    msg = f"expected a number >= 1, got {text!r}"
-    raise argparse.ArgumentTypeError(msg)
-
-
 def _numbers(text: str) -> list[float]:
-    return [_positive(part) for part in text.split(",")]
+    return [positive(part) for part in text.split(",")]
 
 
 def _counts(text: str) -> list[int]:
-    return [_count(part) for part in text.split(",")]
+    return [count(part) for part in text.split(",")]

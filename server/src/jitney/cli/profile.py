@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
 import json
-import math
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from jitney.cli.numbers import count, positive
 from jitney.cli.table import amount, table
 from jitney.config import load_settings
 
@@ -61,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--devices",
-        type=_count,
+        type=count,
         default=1,
         metavar="N",
         help="how many devices are to serve it, for --slo-ms (default 1)",
@@ -86,7 +85,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         )
     parser.add_argument(
         "--max-batch-size",
-        type=_count,
+        type=count,
         metavar="ROWS",
         help="measure up to so many rows (default: the model's own limit)",
     )
@@ -203,16 +202,4 @@ def to_json(one: Swept, advice: Advice) -> dict[str, Any]:
 
 
 def _milliseconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    msg = f"expected milliseconds above 0, got {text!r}"
-    raise argparse.ArgumentTypeError(msg)
-
-
-def _count(text: str) -> int:
-    with contextlib.suppress(ValueError):
-        if int(text) >= 1:
-            return int(text)
-    msg = f"expected a number >= 1, got {text!r}"
-    raise argparse.ArgumentTypeError(msg)
+    return positive(text, "milliseconds")

@@ -9,7 +9,7 @@ from typing import Final
 from jitney.config.setting import setting
 from jitney.errors import ConfigError
 
-__all__ = ["LimitSettings"]
+__all__ = ["MAX_WIRE_MESSAGE", "LimitSettings"]
 
 MIB: Final = 1 << 20
 MAX_WIRE_MESSAGE: Final = (1 << 31) - 1

@@ -13,7 +13,7 @@ from typing import Final
 
 from jitney.config.batching import BatchingSettings
 from jitney.config.devices import DeviceSettings
-from jitney.config.limits import LimitSettings
+from jitney.config.limits import MAX_WIRE_MESSAGE, LimitSettings
 from jitney.config.repository import RepositorySettings
 from jitney.config.server import ServerSettings
 from jitney.config.telemetry import TelemetrySettings
@@ -21,8 +21,6 @@ from jitney.config.telemetry import TelemetrySettings
 __all__ = ["Settings"]
 
 MIB: Final = 1 << 20
-MAX_WIRE_MESSAGE: Final = (1 << 31) - 1
-"""The largest message that protobuf can read, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)

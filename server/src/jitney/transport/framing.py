@@ -1,11 +1,11 @@
 """A ModelInferRequest, cut apart without copying its tensors; a ModelInferResponse, put together.
 
 protobuf's parser copies every byte string twice before Python sees it, and its encoder does the
-same on the way out. So the outermost
-level of the message, where the raw tensors are, is walked here: tensors and the id are cut out, and
-the rest (names, types, shapes: the *head*) goes through protobuf's own parser, or is recognised as
-one that was parsed before. In the other direction, protobuf encodes the head of a reply, and the
-tensors are joined to it; fields of a message may come in any order and in any number of pieces.
+same on the way out. So the outermost level of the message, where the raw tensors are, is walked
+here: tensors and the id are cut out, and the rest (names, types, shapes: the *head*) goes through
+protobuf's own parser, or is recognised as one that was parsed before. In the other direction,
+protobuf encodes the head of a reply, and the tensors are joined to it; fields of a message may come
+in any order and in any number of pieces.
 """
 
 from __future__ import annotations
