@@ -55,6 +55,12 @@ def test_every_schedule_keeps_the_invariants(first: int) -> None:
         play(seed)
 
 
+@pytest.mark.parametrize("seed", [31773, 35810])
+def test_who_is_left_out_of_a_trimmed_batch_does_not_wait_too_long(seed: int) -> None:
+    """A batch that is cut back to a bucket waits for company only as long as those cut off can."""
+    play(seed)
+
+
 def test_decisions_follow_from_the_events_alone() -> None:
     """The same schedule makes the same decisions a second time."""
     for seed in range(100):

@@ -26,7 +26,8 @@ class Choice(NamedTuple):
     ``victims`` and ``timed`` are neighbours in their lane from ``at`` on, unless that is None.
     ``rank``, ``latest`` (when the batch must start) and ``density`` (what a second of the device
     yields) are for comparing choices, and ``yields_until`` is up to when it may be made to wait for
-    the sake of a denser one of a lower rank.
+    the sake of a denser one of a lower rank. ``left_out`` would fit and are in time, but padding
+    for them costs more than their wait.
     """
 
     queue: KeyQueue
@@ -41,6 +42,7 @@ class Choice(NamedTuple):
     density: float
     at: int | None
     yields_until: float
+    left_out: Sequence[Entry] = ()
 
     @property
     def is_full(self) -> bool:

@@ -192,7 +192,8 @@ class Chooser:
             # Nor will the device stay idle for it, if it has others to serve.
             late += queue.load.longest
             ready_at = min(ready_at, head.position - margin - another - late)
-            start_by = min(entry.start_by for entry in choice.timed)
+            # Those left out start later still, so they cannot wait longer than the others.
+            start_by = min(entry.start_by for entry in (*choice.timed, *choice.left_out))
             ready_at = min(ready_at, start_by - late)
             if ready_at <= now:
                 return True
@@ -247,6 +248,7 @@ class Chooser:
         )
         rank = 0
         at = None
+        left_out: Sequence[Entry] = ()
         contested = key.model in self._tenants.contested
         if load.tight and (contested or len(self._tenants) > 1 or lane.is_mixed):
             ranked = self._ranks.plan(queue, latency, terms, others)
@@ -260,7 +262,9 @@ class Chooser:
             made = plan(lane.entries, latency, terms, skip)
             if not made.rows:
                 return None
+            end = made.end
             made = trim(made, lane.entries, latency, terms.price)
+            left_out = lane.entries[made.end : end]
             at = made.skip
             victims = lane.entries[at : made.first]
             timed = lane.entries[made.first : made.end]
@@ -295,6 +299,7 @@ class Chooser:
             density,
             at,
             yields,
+            left_out,
         )
 
     def _of_fixed(
