@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import client, correctness, dropin, machine, models, suite
+from benchmarks import client, correctness, dropin, machine, models, stages, suite
 from benchmarks.command import add_results, end_on_sigterm
 from benchmarks.comparison import Effort
 from benchmarks.process import BenchmarkError
@@ -34,6 +34,8 @@ SPEED: Final[dict[str, Callable[[Stage], Report]]] = {
     "client_stream": client.streams,
 }
 CORRECTNESS: Final = "correctness"
+STAGES: Final = "stages"
+NAMES: Final = (*SPEED, STAGES, CORRECTNESS)
 COUNT: Final = 200_000
 
 
@@ -42,13 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     end_on_sigterm()
     effort = Effort(options.rounds, options.seconds)
-    names = options.names or [*SPEED, CORRECTNESS]
+    names = options.names or NAMES
     if names[0] == "profile":
         with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), effort) as stage:
             print(profile(stage, options.callers, native=options.native))
         return 0
-    if unknown := set(names) - {*SPEED, CORRECTNESS}:
-        print(f"no benchmark {min(unknown)!r}; there are {', '.join([*SPEED, CORRECTNESS])}")
+    if unknown := set(names) - {*NAMES}:
+        print(f"no benchmark {min(unknown)!r}; there are {', '.join(NAMES)}")
         return 2
     missed = False
     for name in names:
@@ -68,6 +70,9 @@ def _run(name: str, stage: Stage, facts: dict[str, object], options: argparse.Na
         traffic = Traffic(count=options.count, seed=options.seed)
         outcome = asyncio.run(correctness.run(server.address, server.metrics_url, traffic))
         text, document, missed = outcome.to_text(), outcome.to_json(), bool(outcome.problems)
+    elif name == STAGES:
+        graph = stage.folder / "stages.svg" if options.results is None else _graph(options.results)
+        text, document, missed = *stages.measure(stage, options.callers, graph), False
     else:
         report = SPEED[name](stage)
         report.facts |= stage.effort._asdict()
@@ -78,6 +83,11 @@ def _run(name: str, stage: Stage, facts: dict[str, object], options: argparse.Na
         file = options.results / f"{name}.json"
         file.write_text(json.dumps({**facts, **document}, indent=1) + "\n")
     return missed
+
+
+def _graph(results: Path) -> Path:
+    results.mkdir(parents=True, exist_ok=True)
+    return results / f"{STAGES}.svg"
 
 
 def _heading(facts: dict[str, object]) -> str:
@@ -93,7 +103,7 @@ def _heading(facts: dict[str, object]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = ", ".join([*SPEED, CORRECTNESS])
+    names = ", ".join(NAMES)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {names}; or profile")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of every side")
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each round")
@@ -106,7 +116,10 @@ def _parser() -> argparse.ArgumentParser:
         help="native frames in profile: gRPC's own and the system calls",
     )
     parser.add_argument(
-        "--callers", choices=tuple(suite.KINDS), default=suite.AIO, help="callers of profile"
+        "--callers",
+        choices=tuple(suite.KINDS),
+        default=suite.AIO,
+        help="callers of profile and stages",
     )
     add_results(parser)
     return parser

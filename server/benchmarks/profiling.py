@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from benchmarks.stage import Stage
 
-__all__ = ["profile", "profile_load"]
+__all__ = ["RECORD_TIMEOUT", "profile", "profile_load", "sampler"]
 
 TOP: Final = 25
 TOP_PLACES: Final = 10
@@ -66,10 +66,10 @@ def profile_load(
     before = thread_usage(server)
     requests = load(seconds)
     after = thread_usage(server)
-    sampler = _sampler(server, output, seconds, native=native)
+    process = sampler(server, output, seconds, *(["--native"] if native else []))
     load(seconds)
-    _, errors = sampler.communicate(timeout=RECORD_TIMEOUT)
-    if sampler.returncode:
+    _, errors = process.communicate(timeout=RECORD_TIMEOUT)
+    if process.returncode:
         msg = f"py-spy failed: {errors.strip()}"
         raise BenchmarkError(msg)
     threads = _threads(server, before, after, requests)
@@ -114,14 +114,21 @@ def _threads(
     return sorted(lines, key=lambda line: -line.microseconds)
 
 
-def _sampler(pid: int, output: Path, seconds: float, *, native: bool) -> subprocess.Popen[str]:
+def sampler(
+    pid: int, output: Path, seconds: float, *flags: str, kind: str = "raw"
+) -> subprocess.Popen[str]:
+    """Start py-spy on a process; it ends by itself about a second before ``seconds`` are over.
+
+    :param kind: a format of py-spy: raw (a stack and a count per line) or flamegraph.
+    :raises BenchmarkError: when it is not installed.
+    """
     tool = Path(sys.executable).parent / "py-spy"
     if not tool.exists():
         msg = "py-spy is missing: pip install py-spy"
         raise BenchmarkError(msg)
-    command = [str(tool), "record", "--pid", str(pid), "--output", str(output), "--format", "raw"]
+    command = [str(tool), "record", "--pid", str(pid), "--output", str(output), "--format", kind]
     command += ["--duration", str(max(1, round(seconds - 1))), "--threads", "--function"]
-    command += ["--rate", str(SAMPLES_PER_SECOND), *(["--native"] if native else [])]
+    command += ["--rate", str(SAMPLES_PER_SECOND), *flags]
     return subprocess.Popen(  # our own words
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
