@@ -86,7 +86,7 @@ class Overview:
 
     def queued_rows(self) -> dict[ModelRef, int]:
         """Return the rows that wait, by version."""
-        waiting = self._policy.queued_rows()
+        waiting = self._policy.figures.queued_rows()
         for model, rows in self._engine.waiting_in_sequences().items():
             waiting[model] = waiting.get(model, 0) + rows
         return waiting
@@ -94,22 +94,22 @@ class Overview:
     def queued_requests(self) -> dict[tuple[str, int], int]:
         """Return the requests that wait, by name and version."""
         waiting: dict[tuple[str, int], int] = {}
-        for source in (self._policy.queued_entries(), self._engine.waiting_in_sequences()):
+        for source in (self._policy.figures.queued_entries(), self._engine.waiting_in_sequences()):
             for model, count in source.items():
                 waiting[model[:2]] = waiting.get(model[:2], 0) + count
         return waiting
 
     def scheduler(self) -> PolicyStatistics:
         """Return how loaded the devices are, and how much waits."""
-        return self._policy.statistics()
+        return self._policy.figures.statistics()
 
     def demands(self) -> dict[ModelRef, Demand]:
         """Return how much is asked of each model; those that nobody asks for are not there."""
-        return self._policy.demands(self._clock.now())
+        return self._policy.figures.demands(self._clock.now())
 
     def latencies(self) -> list[ModelLatency]:
         """Return what is known of how long batches take, by device and model."""
-        return self._policy.latencies()
+        return self._policy.figures.latencies()
 
     def devices(self) -> Iterator[tuple[DeviceStatistics, float]]:
         """Yield every device with the share of the last second that it was busy."""

@@ -191,7 +191,7 @@ def _check_order(world: World, closing: Closing, latency: LatencyModel) -> None:
     choice = closing.choice
     assert closing.background[: len(choice.riders)] == list(choice.riders)
     alike = len({(entry.tenant, entry.priority) for entry in closing.timed}) <= 1
-    if choice.timed and (alike or not world.policy.statistics().tight):
+    if choice.timed and (alike or not world.policy.figures.statistics().tight):
         gone = [*choice.victims, *choice.timed]
         first = closing.timed.index(gone[0])
         assert closing.timed[first : first + len(gone)] == gone

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def check_sums(world: World) -> None:
     """Check that entries, rows and bytes are conserved, and that all sums say so."""
     policy, backlog, waiting = world.policy, world.policy.backlog, list(world.waiting)
-    figures = policy.statistics()
+    figures = policy.figures.statistics()
     rows = sum(entry.rows for entry in waiting)
     assert (len(waiting), rows) == (figures.queued_entries, figures.queued_rows)
     assert len({entry.key for entry in waiting}) == figures.queues
@@ -40,7 +40,7 @@ def check_sums(world: World) -> None:
             by_tenant[entry.key.model, entry.tenant] += entry.rows
         if entry.key.class_queue_rows:
             by_class[entry.key.model, entry.priority] += entry.rows
-    assert by_model == policy.queued_rows()
+    assert by_model == policy.figures.queued_rows()
     assert by_tenant == backlog.tenant_rows
     assert by_class == backlog.class_rows
     timed_entries = sum(entry.is_timed for entry in waiting)
@@ -55,7 +55,7 @@ def check_sums(world: World) -> None:
         (entry.tenant, entry.priority, entry.key.model) for entry in waiting if not entry.is_timed
     )
     again = {entry.key.model for entry in world.live_retries()}
-    assert by_model.keys() | again <= policy.waiting_models()
+    assert by_model.keys() | again <= policy.figures.waiting_models()
 
 
 def _check_places(world: World, *, running: int, staged: int) -> None:
@@ -83,7 +83,7 @@ def check_nothing_left(world: World) -> None:
     """Check that after a drain nobody waits, and nothing is remembered of anybody."""
     policy, backlog = world.policy, world.policy.backlog
     assert world.count == world.turned_away + len(world.ended)
-    figures = policy.statistics()
+    figures = policy.figures.statistics()
     assert (0, 0, 0, 0, 0) == (
         figures.queued_entries,
         figures.queued_rows,
@@ -91,7 +91,7 @@ def check_nothing_left(world: World) -> None:
         figures.running,
         figures.staged,
     )
-    assert set() == policy.waiting_models()
+    assert set() == policy.figures.waiting_models()
     assert ({}, {}, {}) == (backlog.rows, backlog.tenant_rows, backlog.class_rows)
     assert set() == policy.unbegun
     assert None is policy.next_due(world.now)

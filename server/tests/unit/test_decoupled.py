@@ -105,7 +105,10 @@ def test_a_detached_batch_leaves_its_device_to_others() -> None:
     bench.executor.produce(long)
 
     assert (["long", "long"], ["short"]) == (bench.answered(), bench.ends.ids)
-    assert (0, 0) == (bench.policy.statistics().running, bench.policy.statistics().queued_rows)
+    assert (0, 0) == (
+        bench.policy.figures.statistics().running,
+        bench.policy.figures.statistics().queued_rows,
+    )
     bench.executor.finish(long)
     assert ["short", "long"] == bench.ends.ids
 
@@ -123,7 +126,7 @@ def test_the_end_of_a_detached_batch_does_not_free_its_device_again() -> None:
     bench.clock.run_soon()
 
     assert ["two"] == [entry.request.id for entry in bench.batch.entries]
-    assert 1 == bench.policy.statistics().running
+    assert 1 == bench.policy.figures.statistics().running
 
 
 def test_a_detached_batch_is_timed_by_its_device_and_counted_once() -> None:
@@ -191,7 +194,7 @@ def test_an_error_after_a_reply_is_told_and_nothing_runs_again(detached: bool) -
     bench.clock.run_soon()
 
     assert {"a": error, "b": error} == bench.ends.errors
-    assert ([batch], 0) == (bench.executor.started, bench.policy.statistics().running)
+    assert ([batch], 0) == (bench.executor.started, bench.policy.figures.statistics().running)
     bench.submit("c")
     assert ["c"] == [entry.request.id for entry in bench.batch.entries]
 
@@ -219,7 +222,7 @@ def test_a_detached_batch_ends_with_its_worker() -> None:
     bench.executor.finish(batch, lost := WorkerLost("gone"))
 
     assert {"a": lost} == bench.ends.errors
-    assert 0 == bench.policy.statistics().queued_rows
+    assert 0 == bench.policy.figures.statistics().queued_rows
 
 
 class Choosy(EchoCarrier):

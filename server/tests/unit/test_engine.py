@@ -383,7 +383,7 @@ def test_cancelling_a_request_in_parts_cancels_all_of_them() -> None:
 
     assert ([], (0, 0)) == (bench.told, bench.in_flight)
     assert [(("echo", "1", "running"), 1)] == bench.metrics.cancelled_requests.items()
-    assert 0 == bench.policy.statistics().queued_rows
+    assert 0 == bench.policy.figures.statistics().queued_rows
     assert 20 > sum(batch.rows for batch in bench.executor.started)
 
 
@@ -398,7 +398,7 @@ def test_a_part_that_finds_the_queue_full_takes_the_others_back() -> None:
         bench.submit(make_request(rows=60))
 
     assert "QUEUE_FULL" == caught.value.reason
-    assert (8, (2, 64)) == (bench.policy.statistics().queued_rows, bench.in_flight)
+    assert (8, (2, 64)) == (bench.policy.figures.statistics().queued_rows, bench.in_flight)
 
 
 def test_a_part_that_fails_fails_the_request_once() -> None:
@@ -413,7 +413,7 @@ def test_a_part_that_fails_fails_the_request_once() -> None:
     assert [("a", None, error)] == bench.told
     assert [(("echo", "1", "worker_lost"), 1)] == bench.metrics.rejected.items()
     assert (0, 0) == bench.in_flight
-    assert 0 == bench.policy.statistics().queued_rows
+    assert 0 == bench.policy.figures.statistics().queued_rows
 
 
 # -- the awaiting wrapper -----------------------------------------------------------------------
@@ -455,7 +455,7 @@ def test_cancelling_the_wait_cancels_the_request() -> None:
 
         assert task.cancelled()
         assert (0, 0) == bench.in_flight
-        assert 0 == bench.policy.statistics().queued_rows
+        assert 0 == bench.policy.figures.statistics().queued_rows
 
     asyncio.run(scenario())
 

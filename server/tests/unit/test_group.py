@@ -78,9 +78,9 @@ def test_devices_that_a_model_cannot_use_do_not_hide_that_there_is_too_much() ->
         ask(made, 1000.0, A)
 
     for made in (alone, beside):
-        figures = made.statistics()
+        figures = made.figures.statistics()
         assert (True, 1.0) == (figures.tight, figures.pressure)
-    assert alone.statistics().utilisation == beside.statistics().utilisation
+    assert alone.figures.statistics().utilisation == beside.figures.statistics().utilisation
 
 
 def test_a_busy_model_with_its_own_device_does_not_raise_the_price_of_others() -> None:
@@ -93,7 +93,7 @@ def test_a_busy_model_with_its_own_device_does_not_raise_the_price_of_others() -
     busy, idle = (made._fleet.group(key.model).load for key in (A, B))
     assert (True, False) == (busy.tight, idle.tight)
     assert (1.0, LEAST_PRESSURE) == (busy.pressure, idle.pressure)
-    assert busy.utilisation == made.statistics().utilisation
+    assert busy.utilisation == made.figures.statistics().utilisation
     assert 1 == round(idle.turns) - 1  # only its own queue takes turns on its device
 
 
@@ -115,6 +115,6 @@ def test_what_no_device_runs_is_asked_of_nobody() -> None:
 
 def test_a_policy_without_devices_has_figures() -> None:
     """Nothing is asked, and nothing is there."""
-    figures = policy_for().statistics()
+    figures = policy_for().figures.statistics()
 
     assert (0.0, LEAST_PRESSURE, False) == (figures.utilisation, figures.pressure, figures.tight)

@@ -140,7 +140,7 @@ def test_status_has_what_batches_are_planned_by() -> None:
     [model] = snapshot(bench.overview, bench.repository).models
     [instance] = model.instances
 
-    latency, [(_, _, shapes, known)] = instance.latency, bench.policy.latencies()
+    latency, [(_, _, shapes, known)] = instance.latency, bench.policy.figures.latencies()
     assert (2, 3, False, 1.0) == (latency.shapes, latency.batches, latency.padded, latency.drift)
     assert (shapes, known.z, known.alpha, known.beta) == (
         latency.shapes,
@@ -172,7 +172,7 @@ def test_status_has_the_demand_for_a_model() -> None:
         model.demand.best_rows,
         model.demand.worth,
     )
-    assert asked.worth == asked.best_rows / bench.policy.latencies()[0].latency.planned(
+    assert asked.worth == asked.best_rows / bench.policy.figures.latencies()[0].latency.planned(
         asked.best_rows
     )
 
@@ -187,7 +187,7 @@ def test_status_has_the_load_and_what_waits() -> None:
 
     scheduler = snapshot(bench.overview, bench.repository).scheduler
 
-    figures = bench.policy.statistics()
+    figures = bench.policy.figures.statistics()
     assert (1, 4, 1, 0, figures.utilisation, figures.pressure, figures.tight) == (
         scheduler.queued_requests,
         scheduler.queued_rows,

@@ -123,7 +123,7 @@ def test_an_idle_device_is_preferred_to_staging() -> None:
     batches = started(policy)
 
     assert [("d0", False), ("d1", False), ("d0", True)] == [(b.device, b.staged) for b in batches]
-    assert (2, 1) == (policy.statistics().running, policy.statistics().staged)
+    assert (2, 1) == (policy.figures.statistics().running, policy.figures.statistics().staged)
 
 
 def test_a_full_batch_without_deadline_does_not_wait_behind_a_delayed_one() -> None:
@@ -161,10 +161,10 @@ def test_a_staged_batch_may_end_before_the_running_one() -> None:
     policy.completed(staged, 0.0)
     again = take(policy)
 
-    assert (1, 1) == (policy.statistics().running, policy.statistics().staged)
+    assert (1, 1) == (policy.figures.statistics().running, policy.figures.statistics().staged)
     policy.completed(running, 1.0)
     policy.completed(again, 2.0)
-    assert (0, 0) == (policy.statistics().running, policy.statistics().staged)
+    assert (0, 0) == (policy.figures.statistics().running, policy.figures.statistics().staged)
 
 
 # -- devices --------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_the_end_of_a_batch_of_a_lost_worker_frees_nobody() -> None:
     policy.completed(lost, 1.0)
 
     assert [] == started(policy, 1.0)
-    assert 1 == policy.statistics().running
+    assert 1 == policy.figures.statistics().running
 
 
 def test_what_a_lost_device_was_to_run_next_waits_again_in_its_place() -> None:
@@ -250,7 +250,7 @@ def test_what_waits_again_expires_once() -> None:
 
     assert [] == started(policy, 0.050)
     assert [(entry, "EXPIRED")] == refused(policy, 0.101)
-    assert (0, None) == (policy.statistics().queued_rows, policy.next_due(0.101))
+    assert (0, None) == (policy.figures.statistics().queued_rows, policy.next_due(0.101))
 
 
 def test_batches_teach_how_long_they_take() -> None:
@@ -262,7 +262,7 @@ def test_batches_teach_how_long_they_take() -> None:
     with pytest.raises(DeadlineTooShort):
         offer(policy, key, at=0.020, deadline=0.030)
 
-    [known] = policy.latencies()
+    [known] = policy.figures.latencies()
     assert ("d0", key.model, 1, 1) == (
         known.device,
         known.model,

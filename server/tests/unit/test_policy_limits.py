@@ -34,7 +34,7 @@ def test_the_queue_limit_counts_rows_of_a_model_over_all_shapes() -> None:
         "Exceeds maximum queue size: 3 rows of model 'm' are waiting, the limit is 4",
         "QUEUE_FULL",
     ) == (str(caught.value), caught.value.reason)
-    assert {one.model: 4} == policy.queued_rows()
+    assert {one.model: 4} == policy.figures.queued_rows()
 
 
 def test_a_tenant_that_fills_the_queue_makes_room_for_one_that_has_less() -> None:
@@ -51,7 +51,7 @@ def test_a_tenant_that_fills_the_queue_makes_room_for_one_that_has_less() -> Non
 
     assert "QUEUE_FULL" == caught.value.reason
     assert [State.QUEUED, State.QUEUED] == [entry.state for entry in greedy[:2]]
-    assert {key.model: 4} == policy.queued_rows()
+    assert {key.model: 4} == policy.figures.queued_rows()
 
 
 def test_whoever_is_evicted_is_returned_with_a_reason() -> None:
@@ -88,7 +88,7 @@ def test_cancelling_frees_the_room_and_says_where_the_entry_was() -> None:
     waiting, other = offer(policy, key, rows=3), offer(policy, key)
 
     assert [True, False] == [policy.cancel(waiting), policy.cancel(waiting)]
-    assert 1 == policy.statistics().queued_rows
+    assert 1 == policy.figures.statistics().queued_rows
     batch = take(policy)
     assert [other] == batch.entries
     assert [False, False] == [policy.cancel(other), policy.cancel(other)]
@@ -140,7 +140,7 @@ def test_a_retry_leaves_out_who_was_cancelled() -> None:
     again = take(policy, 1.0)
 
     assert ([entries[3]], 1, 4) == (again.entries, again.rows, again.nbytes)
-    assert set() == policy.waiting_models()
+    assert set() == policy.figures.waiting_models()
 
 
 def test_thousands_of_cancelled_retries_are_stepped_over() -> None:
@@ -198,7 +198,7 @@ def test_abandoning_a_model_returns_what_waits_and_leaves_other_models() -> None
 
     assert [queued, again] == policy.abandon(mine.model)
     assert [] == policy.abandon(mine.model)
-    assert {other.model} == policy.waiting_models()
+    assert {other.model} == policy.figures.waiting_models()
     assert (State.DONE, State.DONE, State.QUEUED) == (again.state, queued.state, kept.state)
 
 

@@ -117,7 +117,7 @@ def test_a_deadline_that_ends_with_the_timeout_is_what_is_told() -> None:
     [(ended, error)] = policy.turn(1.009).refused
 
     assert (entry, "Deadline Exceeded", State.DONE) == (ended, str(error)[:17], entry.state)
-    assert 0 == policy.statistics().queued_rows
+    assert 0 == policy.figures.statistics().queued_rows
 
 
 def test_an_entry_that_waits_again_after_a_lost_device_is_put_last_once() -> None:
@@ -134,5 +134,5 @@ def test_an_entry_that_waits_again_after_a_lost_device_is_put_last_once() -> Non
 
     assert (State.QUEUED, 2) == (entry.state, entry.priority)
     assert policy.cancel(entry)
-    assert 0 == policy.statistics().queued_rows
+    assert 0 == policy.figures.statistics().queued_rows
     assert policy.next_due(1.3) is None

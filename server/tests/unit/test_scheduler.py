@@ -452,7 +452,7 @@ def test_a_full_queue_refuses_without_calling_back() -> None:
         bench.submit("b")
 
     assert [] == bench.ends.ids
-    assert 2 == bench.policy.statistics().queued_rows
+    assert 2 == bench.policy.figures.statistics().queued_rows
 
 
 # -- devices, drain, the end --------------------------------------------------------------------
@@ -617,10 +617,10 @@ def play(chance: random.Random) -> None:
             assert entry.request.data[0] == reply.outputs["y"]
             assert struct.calcsize(f"<{entry.rows}f") == len(reply.outputs["y"])
     assert (0, 0, 0, 0, 0) == (
-        bench.policy.statistics().queued_entries,
-        bench.policy.statistics().queued_rows,
-        bench.policy.statistics().queues,
-        bench.policy.statistics().running,
-        bench.policy.statistics().staged,
+        bench.policy.figures.statistics().queued_entries,
+        bench.policy.figures.statistics().queued_rows,
+        bench.policy.figures.statistics().queues,
+        bench.policy.figures.statistics().running,
+        bench.policy.figures.statistics().staged,
     )
     assert [] == bench.clock.timers

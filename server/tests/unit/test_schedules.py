@@ -20,6 +20,7 @@ from jitney.scheduling import (
     policy,
     prices,
     queue,
+    waiting,
 )
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 DURATIONS = (
     (prices, ("REPRICE_EVERY", "REPRICE_LEAST", "REPRICE_PER_QUEUE", "REFER_EVERY")),
-    (policy, ("LONGEST_REST", "SOON", "UNKNOWN_ROW")),
+    (policy, ("LONGEST_REST", "SOON")),
+    (waiting, ("UNKNOWN_ROW",)),
     (choice, ("PATIENCE",)),
     (chooser, ("MOST_OWED",)),
     (fairness.Tenants, ("LONGEST_SPAN",)),

@@ -71,7 +71,7 @@ class WatchedPolicy(Policy):
     def margin(self, key: BatchKey) -> float:
         """Return the seconds that are allowed for a lone request beside the device's."""
         queue = self._backlog.find(key)
-        return self._host.margin(1, NO_DEADLINE) if queue is None else self._margin(queue)
+        return self._host.margin(1, NO_DEADLINE) if queue is None else self._waiting.margin(queue)
 
     def batch_margin(self, queue: KeyQueue) -> float:
         """Return the seconds that are allowed for the next batch beside the device's."""

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from jitney.scheduling import refusals
 from jitney.scheduling.backlog import CANDIDATES, Backlog
-from jitney.scheduling.batch import NO_DEADLINE, PRIORITIES, Batch, State
+from jitney.scheduling.batch import NO_DEADLINE, Batch, State
 from jitney.scheduling.chooser import Chooser
 from jitney.scheduling.contract import PolicySettings, PolicyStatistics, Turn
-from jitney.scheduling.demand import demands
 from jitney.scheduling.fairness import Flows, Tenants
+from jitney.scheduling.figures import Figures
 from jitney.scheduling.fleet import Fleet
 from jitney.scheduling.host import HostCost
 from jitney.scheduling.intake import Intake
 from jitney.scheduling.prices import Prices
 from jitney.scheduling.retries import Retries
+from jitney.scheduling.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,30 +27,19 @@ if TYPE_CHECKING:
     from jitney.latency_profile import LatencyProfile
     from jitney.scheduling.batch import Entry
     from jitney.scheduling.choice import Choice
-    from jitney.scheduling.demand import Demand
     from jitney.scheduling.device import DeviceState
     from jitney.scheduling.latency import LatencyModel
-    from jitney.scheduling.model_latency import ModelLatency
-    from jitney.scheduling.queue import KeyQueue
     from jitney.types import ModelRef
 
 __all__ = ["Policy", "PolicySettings", "PolicyStatistics", "Turn"]
 
 LONGEST_REST: Final = 0.002
 """Seconds between the starts of two batches that the rule of rest may ask for, at most."""
-ALLOWED: Final = 1.25
-"""How much longer than usual, at its time, the batch of an entry may take that must only start by
-some moment."""
-HURRIED: Final = 0.9
-"""Part of the usual slack below which an entry is in a hurry."""
-UNKNOWN_ROW: Final = 1e-3
-"""Seconds that a row is thought to take where nothing is known, for turns."""
 SOON: Final = 1e-6
 """Added to the last moment of an entry: at that very moment it can still be started, and a turn
 then would find nothing to do, again and again."""
 
 _free_at = operator.attrgetter("free_at")
-_utilisation = operator.attrgetter("utilisation")
 
 
 class Policy:
@@ -96,11 +86,13 @@ class Policy:
         self._chooser = Chooser(self._tenants, self._host, settings.least_spread)
         self._intake = Intake(self._backlog, self._fleet, self._tenants, self._host, self._chooser)
         self._prices = Prices(self._backlog, self._fleet, self._tenants)
+        self._waiting = Waiting(self._backlog, self._fleet, self._flows, self._tenants, self._host)
+        self.figures = Figures(self._backlog, self._fleet, self._retries)
         self._due = NO_DEADLINE
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""
-        s = self.statistics()
+        s = self.figures.statistics()
         return (
             f"<Policy {s.queued_entries} queued ({s.queued_rows} rows) in {s.queues} queues, "
             f"{s.running} running, {s.staged} staged, load {s.utilisation:.2f}>"
@@ -153,11 +145,11 @@ class Policy:
         queue = self._backlog.queue(entry.key, now, self._fleet)
         timed, least, margin = entry.is_timed, 0.0, 0.0
         if timed:
-            margin = self._margin(queue)
+            margin = self._waiting.margin(queue)
             least = queue.latency.planned(entry.span) + margin
-            self._place(queue, entry, margin)
+            self._waiting.place(queue, entry, margin)
             self._intake.check_possible(queue, entry, least, now)
-            self._note_demand(queue, entry, now)
+            self._waiting.note_demand(queue, entry, now)
         if now >= self._prices.renew_at:
             self._prices.renew(now)
         if timed:
@@ -166,50 +158,15 @@ class Policy:
             self._intake.check_class(queue, entry)
         victims = self._intake.make_room(queue, entry)
         for victim in victims:
-            self._remove(victim)
+            self._waiting.remove(victim)
         if timed:
-            margin = self._margin(queue)  # anew: it depends on the slack that the entries bring
+            margin = self._waiting.margin(
+                queue
+            )  # anew: it depends on the slack that the entries bring
         else:
-            entry.position = self._turn_of(queue, entry)
+            entry.position = self._waiting.turn_of(queue, entry)
         self._backlog.push(queue, entry, margin)
         return [(victim, refusals.overloaded(queue, victim, "TENANT_QUOTA")) for victim in victims]
-
-    def _margin(self, queue: KeyQueue) -> float:
-        """Return the seconds to allow for a lone request, beside the device's."""
-        return self._host.margin(1, queue.slo or NO_DEADLINE)
-
-    def _place(self, queue: KeyQueue, entry: Entry, margin: float) -> None:
-        """Give a timed entry its position: the latest end of its batch."""
-        entry.position = entry.deadline
-        if entry.start_by != NO_DEADLINE:
-            usual = queue.latency.planned(max(entry.span, queue.best_rows)) + margin
-            entry.position = min(entry.deadline, entry.start_by + ALLOWED * usual)
-
-    def _turn_of(self, queue: KeyQueue, entry: Entry) -> float:
-        """Return the position of an entry without deadline."""
-        return self._flows.tag(entry, entry.rows * (queue.latency.row_seconds or UNKNOWN_ROW))
-
-    def _note_demand(self, queue: KeyQueue, entry: Entry, now: float) -> None:
-        """Count the demand of an entry that could be served, whether or not it will be.
-
-        What no device could do in time is nobody's demand: counted, it would make the time that
-        requests bring look shorter than any batch, and the server look overloaded.
-        """
-        queue.note_arrival(entry, now)
-        if queue.worth and (entry.tenant or len(self._backlog.queues) > 1):
-            seconds = entry.rows / queue.worth
-            if entry.position - now < HURRIED * queue.slo:
-                # It is served in a small batch, which costs more for each row.
-                room = queue.latency.rows_within((entry.position - now) / queue.load.turns)
-                rows = max(1, min(room, queue.best_rows))
-                seconds = entry.rows * queue.latency.planned(rows) / rows
-            self._tenants.note_arrival(entry, seconds, queue.slo, now)
-
-    def _remove(self, entry: Entry) -> None:
-        """Take a waiting entry out for good; its flow is not charged for what is not done."""
-        self._backlog.remove(entry)
-        if not entry.is_timed:
-            self._flows.withdraw(entry)
 
     def cancel(self, entry: Entry) -> bool:
         """Take an entry back; return whether it was still waiting.
@@ -218,7 +175,7 @@ class Policy:
         """
         was_queued = entry.state is State.QUEUED
         if was_queued:
-            self._remove(entry)
+            self._waiting.remove(entry)
         entry.state = State.DONE
         return was_queued
 
@@ -226,7 +183,7 @@ class Policy:
         """Remove and return all waiting entries of a model that no device will run any more."""
         abandoned = self._backlog.of_model(model)
         for entry in abandoned:
-            self._remove(entry)
+            self._waiting.remove(entry)
         abandoned += self._retries.abandon(model)
         return abandoned
 
@@ -264,7 +221,9 @@ class Policy:
         turn = Turn([], [])
         if now >= self._prices.renew_at:
             self._prices.renew(now)
-        self._expire(now, turn)
+        turn.refused.extend(self._waiting.expire(now))
+        if self._retries:
+            self._refuse_late(self._retries.expire(now), turn)
         started = True
         while started and (self._backlog.waiting or self._retries):
             # What one device took may have been what another one, asked before it, waited for.
@@ -280,44 +239,6 @@ class Policy:
         if not self._backlog.waiting:
             self._chooser.wakes_at = NO_DEADLINE
         return turn
-
-    def _expire(self, now: float, turn: Turn) -> None:
-        expiries = self._backlog.expiries
-        for entry in expiries.pop_until(now):
-            if entry.state is not State.QUEUED or not entry.is_timed:
-                continue  # it was put back and so is in the heap twice
-            queue = self._backlog.queue(entry.key, now, self._fleet)
-            last = queue.last_moment(entry, self._margin(queue))
-            if last >= now:
-                # It is estimated to take less time than when this moment was set.
-                expiries.postpone(last, entry)
-                continue
-            late_class = queue.key.delays_late
-            if late_class and late_class[entry.priority] and entry.start_by < now:
-                self._put_last(queue, entry)
-                if not entry.is_timed or queue.last_moment(entry, self._margin(queue)) >= now:
-                    continue
-            self._remove(entry)
-            turn.refused.append((entry, refusals.expired(entry, now)))
-        if self._retries:
-            self._refuse_late(self._retries.expire(now), turn)
-
-    def _put_last(self, queue: KeyQueue, entry: Entry) -> None:
-        """Let an entry that did not start in time wait on, behind all others of its model.
-
-        It is of the lowest class from then on. Its deadline, if it has one, still holds; without
-        one it has no time to keep any more, and waits like those that never had.
-        """
-        self._backlog.withdraw(entry)
-        entry.start_by = NO_DEADLINE
-        entry.priority = PRIORITIES - 1
-        entry.is_timed = entry.deadline != NO_DEADLINE
-        if entry.is_timed:
-            entry.position = entry.deadline
-        else:
-            last = self._backlog.last_turn(entry.key.model)
-            entry.position = max(last, self._turn_of(queue, entry))
-        self._backlog.push(queue, entry, self._margin(queue))
 
     def _refuse_late(self, entries: Sequence[Entry], turn: Turn) -> None:
         turn.refused.extend((entry, refusals.late()) for entry in entries)
@@ -470,7 +391,7 @@ class Policy:
                 entry.state = State.QUEUED
                 if not entry.is_timed:
                     self._flows.back(entry)
-                self._backlog.push(queue, entry, self._margin(queue))
+                self._backlog.push(queue, entry, self._waiting.margin(queue))
         return True
 
     def next_due(self, now: float) -> float | None:
@@ -487,47 +408,6 @@ class Policy:
         self._due = due
         return None if due == NO_DEADLINE else due
 
-    # -- figures --------------------------------------------------------------------------------
-
     def refresh(self, now: float) -> None:
         """Bring the figures up to date where nothing happens: rates fall by doing nothing."""
         self._prices.renew(now)
-
-    def statistics(self) -> PolicyStatistics:
-        """Return the current figures; on any thread."""
-        waiting, devices = list(self._backlog.waiting), list(self._fleet)
-        busiest = max((group.load for group in self._fleet.groups), key=_utilisation)
-        return PolicyStatistics(
-            queued_entries=sum(map(len, waiting)),
-            queued_rows=sum(self._backlog.rows.values()),
-            queues=len(waiting),
-            running=sum(device.running is not None for device in devices),
-            staged=sum(device.staged is not None for device in devices),
-            utilisation=busiest.utilisation,
-            pressure=busiest.pressure,
-            tight=any(group.load.tight for group in self._fleet.groups),
-        )
-
-    def waiting_models(self) -> set[ModelRef]:
-        """Return the models that have entries waiting, parts of failed batches included."""
-        return set(self._backlog.rows) | self._retries.models()
-
-    def queued_rows(self) -> dict[ModelRef, int]:
-        """Return how many rows of each model are waiting; a copy, safe to read anywhere."""
-        return dict(self._backlog.rows)
-
-    def queued_entries(self) -> dict[ModelRef, int]:
-        """Return how many entries of each model are waiting; on any thread."""
-        count: dict[ModelRef, int] = {}
-        for queue in list(self._backlog.queues):
-            model = queue.key.model
-            count[model] = count.get(model, 0) + len(queue)
-        return count
-
-    def latencies(self) -> list[ModelLatency]:
-        """Return what is known of how long batches take, by device and model; on any thread."""
-        return self._fleet.latencies()
-
-    def demands(self, now: float) -> dict[ModelRef, Demand]:
-        """Return what is asked for, by model; models that nobody asks for are not there."""
-        return demands(self._backlog.queues, now)

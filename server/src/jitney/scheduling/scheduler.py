@@ -222,7 +222,7 @@ class Scheduler:
     def refuse_rest(self) -> int:
         """Fail everything that still waits, at the end of a drain; return how many there were."""
         count = 0
-        for model in self._policy.waiting_models():
+        for model in self._policy.figures.waiting_models():
             for entry in self._policy.abandon(model):
                 self._finish(entry, None, Draining("the server is shutting down"))
                 count += 1
