@@ -26,8 +26,8 @@ class Choice(NamedTuple):
     ``victims`` and ``timed`` are neighbours in their lane from ``at`` on, unless that is None.
     ``rank``, ``latest`` (when the batch must start) and ``density`` (what a second of the device
     yields) are for comparing choices, and ``yields_until`` is up to when it may be made to wait for
-    the sake of a denser one of a lower rank. ``left_out`` would fit and are in time, but padding
-    for them costs more than their wait.
+    the sake of a denser one of a lower rank. ``left_out`` are in time and go on waiting all the
+    same: for padding, which costs more than their wait, or for a higher rank, or for their row.
     """
 
     queue: KeyQueue

@@ -255,6 +255,7 @@ class Chooser:
             if ranked is None:
                 return None
             rank, latest, victims, timed, made = ranked
+            left_out = lane.entries  # lower ranks; who is in it counts twice, for nothing
             latest -= margin
         else:
             # By position: those that even one row's time is too long for.
@@ -334,6 +335,7 @@ class Chooser:
             count / planned if planned else NO_DEADLINE,
             None,
             head.arrived + YIELDS * (head.position - head.arrived),
+            queue.timed.entries,  # rows that are taken; who is in it counts twice, for nothing
         )
 
     def _of_fixed_background(self, queue: KeyQueue, latency: LatencyModel, most: int) -> Choice:
