@@ -1,11 +1,11 @@
 """The callers of a benchmark: a closed loop, in a process of its own.
 
-    python -m benchmarks.caller [--kind aio|h2]
+    python -m benchmarks.caller [--kind aio|h2|h1]
 
 Reads a round per line of standard input and writes what it saw, both JSON; ends with its input.
 ``aio`` are callers of grpc.aio, what a Python user has. ``h2`` are ours (``benchmarks.http2``),
 about a tenth of the work per call: with them the server is what limits the rate even where it
-shares two cores with its callers.
+shares two cores with its callers. ``h1`` are the same for HTTP/1.1 (``benchmarks.http1``).
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import grpc
 import uvloop
 
+from benchmarks.dialects import DIALECTS
+from benchmarks.http1 import Http1Connection
 from benchmarks.http2 import Http2Connection
-from benchmarks.workload import INFER, Checker, Workload
+from benchmarks.workload import Checker, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,14 +74,14 @@ class Callers(Protocol):
 class AioCallers:
     """Callers that use grpc.aio, bytes in and bytes out."""
 
-    def __init__(self, address: str, connections: int) -> None:
+    def __init__(self, address: str, connections: int, target: str) -> None:
         # A pool of its own per channel, or channels of equal options share one connection.
         options = [
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_receive_message_length", -1),
         ]
         self._calls = [
-            grpc.aio.insecure_channel(address, options=options).unary_unary(INFER)
+            grpc.aio.insecure_channel(address, options=options).unary_unary(target)
             for _ in range(connections)
         ]
 
@@ -104,9 +106,8 @@ class AioCallers:
 class Http2Callers:
     """Callers that write HTTP/2 frames made beforehand."""
 
-    def __init__(self, address: str, connections: int) -> None:
-        self._address = address
-        self._connections = [Http2Connection(address, INFER) for _ in range(connections)]
+    def __init__(self, address: str, connections: int, target: str) -> None:
+        self._connections = [Http2Connection(address, target) for _ in range(connections)]
 
     async def run(self, workload: Workload, concurrency: int, tally: Tally) -> None:
         """Keep ``concurrency`` calls going until ``tally.until``."""
@@ -117,6 +118,35 @@ class Http2Callers:
                 for first, connection in enumerate(self._connections)
             )
         )
+
+
+class Http1Callers:
+    """Callers of HTTP/1.1: a connection for each, since one carries one call at a time."""
+
+    def __init__(self, address: str, connections: int, target: str) -> None:
+        self._connections = [Http1Connection(address, target) for _ in range(connections)]
+
+    async def run(self, workload: Workload, concurrency: int, tally: Tally) -> None:
+        """Keep a call going on each connection until ``tally.until``.
+
+        :raises ValueError: when there are not as many connections as there are to be calls.
+        """
+        if concurrency != len(self._connections):
+            msg = f"{concurrency} calls need as many connections, not {len(self._connections)}"
+            raise ValueError(msg)
+        await asyncio.gather(
+            *(
+                connection.run(workload.requests, place, tally)
+                for place, connection in enumerate(self._connections)
+            )
+        )
+
+
+KINDS: Final[dict[str, Callable[[str, int, str], Callers]]] = {
+    "aio": AioCallers,
+    "h2": Http2Callers,
+    "h1": Http1Callers,
+}
 
 
 async def run_round(callers: Callers, workload: Workload, concurrency: int, seconds: float) -> Any:  # noqa: ANN401  # JSON
@@ -140,31 +170,38 @@ async def run_round(callers: Callers, workload: Workload, concurrency: int, seco
     }
 
 
-def main() -> None:
-    """Run the rounds that standard input asks for."""
-    parser = argparse.ArgumentParser(description="Call a server in a closed loop.")
-    parser.add_argument("--kind", choices=("aio", "h2"), default="aio")
-    kinds: dict[str, Callable[[str, int], Callers]] = {"aio": AioCallers, "h2": Http2Callers}
-    make = kinds[parser.parse_args().kind]
-    callers: dict[tuple[str, int], Callers] = {}
+async def play_rounds(make: Callable[[str, int, str], Callers]) -> None:
+    """Run the rounds that standard input asks for.
+
+    The loop runs between them as well: servers ping idle connections, and close those that do not
+    answer.
+    """
+    callers: dict[tuple[str, int, str], Callers] = {}
     workloads: dict[str, Workload] = {}
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        order: dict[str, Any] = json.loads(line)
+        path = order["workload"]
+        if path not in workloads:
+            workloads[path] = Workload.read(Path(path))
+        target = DIALECTS[workloads[path].dialect].target
+        key = order["address"], order["connections"], target
+        if key not in callers:
+            callers[key] = make(*key)
+        seen = await run_round(
+            callers[key], workloads[path], order["concurrency"], order["seconds"]
+        )
+        print(json.dumps(seen), flush=True)
+
+
+def main() -> None:
+    """Run the callers."""
+    parser = argparse.ArgumentParser(description="Call a server in a closed loop.")
+    parser.add_argument("--kind", choices=tuple(KINDS), default="aio")
+    make = KINDS[parser.parse_args().kind]
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for line in sys.stdin:
-            order = json.loads(line)
-            path = order["workload"]
-            if path not in workloads:
-                workloads[path] = Workload.read(Path(path))
-            key = order["address"], order["connections"]
-
-            async def play(key: tuple[str, int] = key, path: str = path, order: Any = order) -> Any:  # noqa: ANN401  # JSON
-                if key not in callers:
-                    callers[key] = make(*key)
-                return await run_round(
-                    callers[key], workloads[path], order["concurrency"], order["seconds"]
-                )
-
-            print(json.dumps(runner.run(play())), flush=True)
+        runner.run(play_rounds(make))
 
 
 if __name__ == "__main__":

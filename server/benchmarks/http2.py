@@ -64,8 +64,9 @@ class _Call(NamedTuple):
 class Http2Connection(asyncio.Protocol):
     """One connection; ``run`` keeps a number of calls going on it.
 
-    It connects at the first ``run``, stays open for the next ones, and sends what one read of the
-    socket set off in a single write, as gRPC does.
+    It connects at the first ``run``, stays open for the next ones, connects again where the server
+    closed it in between, and sends what one read of the socket set off in a single write, as gRPC
+    does.
     """
 
     def __init__(self, address: str, path: str) -> None:
@@ -101,12 +102,16 @@ class Http2Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello, and grant the server all the window there is."""
+        self._stream = 1
+        self._window = INITIAL_WINDOW
+        self._received = 0
+        self._buffer = b""
         # uvloop's transports are no subclasses of asyncio's, so the type cannot be asserted.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(greeting())
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the round; nothing reconnects."""
+        """End the round, if there is one."""
         self._transport = None
         self._fail(f"the connection was lost ({error})")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from benchmarks.usage import tree_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -56,7 +57,16 @@ class Round(NamedTuple):
 class ChildProcess:
     """A child process that lasts as long as a ``with`` block."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it.
+
+        :param environment: variables that it has beside those of this process.
+        """
         self._log = log
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(  # our own modules
@@ -66,6 +76,7 @@ class ChildProcess:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
+                env={**os.environ, **(environment or {})},
             )
         assert self._process.stdin is not None  # PIPE
         assert self._process.stdout is not None  # PIPE
@@ -135,11 +146,12 @@ class ServerProcess(ChildProcess):
         log: Path,
         flags: Sequence[str] = (),
         program: Sequence[str] = ("-c", SERVE, "serve"),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         repositories = ["--model-repository", str(repository), "--exit-on-error"]
         ports = ["--grpc-port", "0", "--metrics-port", "0"]
         command = [*program, *repositories, *ports, "--log-level", "warning", *flags]
-        super().__init__(command, log)
+        super().__init__(command, log, environment)
         try:
             banner = self._until_up()
         except BaseException:
@@ -175,6 +187,16 @@ class CallerProcess(ChildProcess):
     def __init__(self, log: Path, kind: str = "aio") -> None:
         super().__init__(["-m", "benchmarks.caller", "--kind", kind], log)
 
+    def play(self, address: str, workload: Path, **shape: float) -> dict[str, Any]:
+        """Call ``address`` for a round and return what ``benchmarks.caller`` saw, right or not.
+
+        :param shape: ``concurrency``, ``connections``, ``seconds``.
+        :raises BenchmarkError: when the callers ended.
+        """
+        self.tell(json.dumps({"address": address, "workload": str(workload), **shape}))
+        seen: dict[str, Any] = json.loads(self.line())
+        return seen
+
     def run(self, server: ChildProcess, address: str, workload: Path, **shape: float) -> Round:
         """Call ``address`` for a round and return what was seen.
 
@@ -183,8 +205,7 @@ class CallerProcess(ChildProcess):
         :raises BenchmarkError: when a call failed or was answered wrongly.
         """
         before = server.cpu_seconds()
-        self.tell(json.dumps({"address": address, "workload": str(workload), **shape}))
-        seen: dict[str, Any] = json.loads(self.line())
+        seen = self.play(address, workload, **shape)
         spent = server.cpu_seconds() - before
         if seen["wrong"] or seen["failed"] or not seen["requests"]:
             msg = (

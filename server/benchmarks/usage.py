@@ -1,4 +1,4 @@
-"""CPU time of processes and threads, from ``/proc``."""
+"""CPU time and memory of processes and threads, from ``/proc``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["ThreadUsage", "descendants", "thread_usage", "tree_seconds"]
+__all__ = [
+    "Memory",
+    "ThreadUsage",
+    "descendants",
+    "thread_usage",
+    "tree_memory",
+    "tree_seconds",
+]
 
 PROC: Final = Path("/proc")
 TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -23,6 +30,17 @@ class ThreadUsage(NamedTuple):
     name: str
     user: float
     system: float
+
+
+class Memory(NamedTuple):
+    """Memory of a process and all below it, in MiB.
+
+    ``peak_rss`` adds up what each process had resident at most: pages that several share, such as a
+    library's, count once for each. ``pss`` is what they have now, with shared pages counted once.
+    """
+
+    peak_rss: float
+    pss: float
 
 
 def descendants(pid: int) -> list[int]:
@@ -54,6 +72,15 @@ def tree_seconds(pid: int) -> float:
     return total
 
 
+def tree_memory(pid: int) -> Memory:
+    """Return the memory of a process and all below it."""
+    peak = shared = 0
+    for process in descendants(pid):
+        peak += _kibibytes(PROC / str(process) / "status", "VmHWM:")
+        shared += _kibibytes(PROC / str(process) / "smaps_rollup", "Pss:")
+    return Memory(peak / 1024, shared / 1024)
+
+
 def thread_usage(pid: int) -> list[ThreadUsage]:
     """Return the usage of every live thread of a process and all below it."""
     threads = []
@@ -63,6 +90,15 @@ def thread_usage(pid: int) -> list[ThreadUsage]:
             if usage is not None:
                 threads.append(ThreadUsage(process, int(entry.name), *usage))
     return threads
+
+
+def _kibibytes(path: Path, key: str) -> int:
+    """Return the number behind a key; 0 where the process ended meanwhile."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(key)), 0)
 
 
 def _read(path: Path) -> tuple[str, float, float] | None:

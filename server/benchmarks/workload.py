@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from jitney_client.protocol import inference as pb
+from benchmarks.dialects import DIALECTS, OIP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["INFER", "Workload"]
 
-INFER: Final = pb.METHODS["ModelInfer"].path
+INFER: Final = OIP.target
 LENGTH_BYTES: Final = 8
-REMEMBERED: Final = 8
+REMEMBERED: Final = 32
 """Replies known to be right, per request: the rows of a batch of another size may differ in their
 last bits, so there are a few. Comparing with them costs less than reading the reply again."""
 
@@ -27,17 +27,20 @@ last bits, so there are a few. Comparing with them costs less than reading the r
 class Workload:
     """Serialised requests, sent in turn, and their answers.
 
-    ``expected`` are the bytes of the only output (FP32, little-endian), equal within ``tolerance``
-    absolutely. Where ``tolerance`` is None, they are whole replies, equal to the byte.
+    ``expected`` are the bytes of the outputs, one after the other: FP32, little-endian, equal
+    within ``tolerance`` absolutely, or with 0 of any datatype and equal to the byte. Where
+    ``tolerance`` is None, they are whole replies, equal to the byte. ``dialect`` names one of
+    ``benchmarks.dialects``.
     """
 
     requests: Sequence[bytes]
     expected: Sequence[bytes]
     tolerance: float | None = 0.0
+    dialect: str = OIP.name
 
     def echoed(self, reply: bytes) -> Workload:
         """Return the same requests, every one of which is answered by ``reply``."""
-        return Workload(self.requests, [reply] * len(self.requests), None)
+        return Workload(self.requests, [reply] * len(self.requests), None, self.dialect)
 
     def checker(self) -> Checker:
         """Return what checks replies."""
@@ -45,7 +48,8 @@ class Workload:
 
     def write(self, path: Path) -> Path:
         """Write the file that ``read`` reads; return its path."""
-        header = json.dumps({"tolerance": self.tolerance, "count": len(self.requests)}).encode()
+        facts = {"tolerance": self.tolerance, "count": len(self.requests), "dialect": self.dialect}
+        header = json.dumps(facts).encode()
         with path.open("wb") as file:
             for blob in (header, *self.requests, *self.expected):
                 file.write(len(blob).to_bytes(LENGTH_BYTES, "little"))
@@ -62,7 +66,7 @@ class Workload:
         header, *rest = blobs
         table = json.loads(header)
         count = table["count"]
-        return cls(rest[:count], rest[count:], table["tolerance"])
+        return cls(rest[:count], rest[count:], table["tolerance"], table["dialect"])
 
 
 class Checker:
@@ -70,6 +74,7 @@ class Checker:
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
+        self._dialect = DIALECTS[workload.dialect]
         self._known: list[list[bytes]] = [[] for _ in workload.requests]
 
     def is_right(self, which: int, reply: bytes) -> bool:
@@ -87,11 +92,12 @@ class Checker:
         expected, tolerance = self._workload.expected[which], self._workload.tolerance
         if tolerance is None:
             return reply == expected
-        request = pb.ModelInferRequest.FromString(self._workload.requests[which])
-        response = pb.ModelInferResponse.FromString(reply)
-        if response.model_name != request.model_name or response.id != request.id:
+        try:
+            data = self._dialect.answer(self._workload.requests[which], reply)
+        except ValueError:
             return False
-        (data,) = response.raw_output_contents
+        if data is None:
+            return False
         if len(data) != len(expected):
             return False
         if not tolerance:
