@@ -41,7 +41,11 @@ class FakeServer:
     ``requests`` records what came, ``metadata`` and ``deadlines`` what came along.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, serving: bool | None = None) -> None:
+        """Start it.
+
+        :param serving: what it answers to who watches its health; None has no such service.
+        """
         self.requests: list[Any] = []
         self.deadlines: list[float | None] = []
         self.metadata: list[dict[str, str]] = []
@@ -52,6 +56,13 @@ class FakeServer:
         self.ready = True
         self.config: inference.ModelConfig | None = inference.ModelConfig()
         self.models = {"one": ["x"], "two": ["a", "b"]}
+        self.traces = {
+            "trace_level": ["OFF"],
+            "trace_rate": ["1000"],
+            "trace_count": ["-1"],
+            "log_frequency": ["0"],
+            "trace_mode": ["triton"],
+        }
         self._server = grpc.server(
             ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", -1)]
         )
@@ -65,8 +76,19 @@ class FakeServer:
             self._server.add_generic_rpc_handlers(
                 [grpc.method_handlers_generic_handler(service, handlers)]
             )
+        if serving is not None:
+            self._server.add_generic_rpc_handlers([self._health(serving=serving)])
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
+
+    def _health(self, *, serving: bool) -> grpc.GenericRpcHandler:
+        def watch(_: bytes, __: grpc.ServicerContext) -> Iterator[bytes]:
+            yield b"\x08\x01" if serving else b"\x08\x02"  # HealthCheckResponse.status
+            self.release.wait()
+
+        return grpc.method_handlers_generic_handler(
+            "grpc.health.v1.Health", {"Watch": grpc.unary_stream_rpc_method_handler(watch)}
+        )
 
     def _handler(self, name: str, method: Any) -> grpc.RpcMethodHandler:
         make: Callable[..., grpc.RpcMethodHandler] = (
@@ -224,6 +246,25 @@ class FakeServer:
     def ModelReady(self, request: inference.ModelReadyRequest) -> inference.ModelReadyResponse:
         """Return whether the table has the model."""
         return inference.ModelReadyResponse(ready=request.name in self.models)
+
+    def TraceSetting(
+        self, request: inference.TraceSettingRequest
+    ) -> inference.TraceSettingResponse:
+        """Keep what is set, forget what has no value, and return all that is set now."""
+        for key, setting in request.settings.items():
+            self.traces[key] = list(setting.value) or ["0"]
+        reply = inference.TraceSettingResponse()
+        for key, values in self.traces.items():
+            reply.settings[key].value.extend(values)
+        return reply
+
+    def LogSettings(self, request: inference.LogSettingsRequest) -> inference.LogSettingsResponse:
+        """Return the settings of the request, and nothing else."""
+        reply = inference.LogSettingsResponse()
+        for key, setting in request.settings.items():
+            # Equal messages of two RPCs are no message of one class.
+            reply.settings[key].MergeFromString(setting.SerializeToString())
+        return reply
 
     def GetStatus(self, request: jitney_v1.GetStatusRequest) -> jitney_v1.ServerStatus:
         """Return one model."""

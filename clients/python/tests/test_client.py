@@ -466,6 +466,27 @@ def test_several_addresses_take_turns(connect: Connect) -> None:
             client.infer("m", {"a": ROW}, sequence_id=1)
 
 
+def test_a_server_that_is_about_to_stop_is_left_out(connect: Connect) -> None:
+    """Of several servers, those that say that they do not serve get no calls."""
+    from fake_server import FakeServer  # noqa: PLC0415  # several of them
+
+    with FakeServer(serving=False) as stopping, FakeServer(serving=True) as serving:
+        client = connect([stopping.address, serving.address], check=False)
+        for _ in range(8):
+            client.infer("m", {"a": ROW})
+        assert (0, 8) == (len(stopping.requests), len(serving.requests))
+
+
+def test_a_call_that_the_server_dropped_is_tried_again(server: FakeServer, client: Any) -> None:
+    """CANCELLED without a word, by nobody here: a server that stops has taken it in and lost it."""
+    client.infer("one", ROW)
+    server.failures = [Failure(grpc.StatusCode.CANCELLED, "CANCELLED")]
+
+    client.infer("one", ROW)
+
+    assert 3 == len(server.infers)
+
+
 def test_several_channels_take_turns(server: FakeServer, connect: Connect) -> None:
     """Calls over several connections all arrive."""
     client = connect(server.address, channels=3, check=False)

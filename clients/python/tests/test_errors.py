@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 import jitney_client
-from jitney_client import errors
+from jitney_client import errors, statuses
 
 ROOT = Path(__file__).resolve().parents[3]
 Code = grpc.StatusCode
@@ -49,7 +49,7 @@ class Ended(grpc.RpcError):
         (Code.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (Code.CANCELLED, errors.Cancelled),
         (Code.UNIMPLEMENTED, errors.NotSupported),
-        (Code.UNAUTHENTICATED, errors.AccessRefused),
+        (Code.UNAUTHENTICATED, errors.Unauthenticated),
         (Code.PERMISSION_DENIED, errors.AccessRefused),
         (Code.INTERNAL, errors.ServerFault),
         (Code.UNKNOWN, errors.ServerFault),
@@ -58,7 +58,7 @@ class Ended(grpc.RpcError):
 )
 def test_every_status_has_its_type(code: Code, kind: type[errors.JitneyError]) -> None:
     """A failed call raises the type of its status, with the server's text and code."""
-    error = errors.from_rpc_error(Ended(code))
+    error = statuses.from_rpc_error(Ended(code))
     assert (kind, "text", code, "", None) == (
         type(error),
         str(error),
@@ -66,6 +66,27 @@ def test_every_status_has_its_type(code: Code, kind: type[errors.JitneyError]) -
         error.reason,
         error.retry_after,
     )
+
+
+@pytest.mark.parametrize(
+    ("ended", "given_up", "kind"),
+    [
+        (Ended(Code.CANCELLED), False, errors.Unavailable),
+        (Ended(Code.CANCELLED), True, errors.Cancelled),
+        (Ended(Code.CANCELLED, jitney_reason="X"), False, errors.Cancelled),
+        (Ended(Code.ABORTED), False, errors.ServerFault),
+    ],
+)
+def test_who_cancelled_makes_a_difference(
+    ended: Ended,
+    given_up: bool,  # noqa: FBT001  # a parameter of the test
+    kind: type[errors.JitneyError],
+) -> None:
+    """What nobody here gave up, and no server explains, was lost with the connection."""
+    error = statuses.from_rpc_error(ended, given_up=given_up)
+
+    assert (kind, ended.code()) == (type(error), error.code)
+    assert error.safe_to_retry is (kind is errors.Unavailable)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +104,7 @@ def test_the_reason_counts_more_than_the_code(
     code: Code, reason: str, kind: type[errors.JitneyError]
 ) -> None:
     """Codes may be Triton's; what a jitney says in a word is the same in either case."""
-    error = errors.from_rpc_error(Ended(code, jitney_reason=reason))
+    error = statuses.from_rpc_error(Ended(code, jitney_reason=reason))
     assert (kind, reason) == (type(error), error.reason)
 
 
@@ -93,7 +114,7 @@ def test_every_reason_of_the_server_has_a_type() -> None:
     reasons = set(re.findall(r'reason = "(\w+)"', source))
     reasons |= set(re.findall(r"\b[A-Z]+_[A-Z_]+[A-Z]\b|\bSHED\b", overload_reasons(source)))
     # Models are refused with many more words, but only at load, where the code says it all.
-    left = reasons - set(errors._BY_REASON) - {"MODEL_ERROR", "MODEL_INVALID"}
+    left = reasons - set(statuses._BY_REASON) - {"MODEL_ERROR", "MODEL_INVALID", "LISTENER_LOST"}
     assert set() == left
 
 
@@ -117,7 +138,7 @@ def overload_reasons(source: str) -> str:
 )
 def test_texts_tell_apart_what_has_one_code(text: str, kind: type[errors.JitneyError]) -> None:
     """Other servers answer UNAVAILABLE to much that is not."""
-    assert kind is type(errors.from_rpc_error(Ended(Code.UNAVAILABLE, text)))
+    assert kind is type(statuses.from_rpc_error(Ended(Code.UNAVAILABLE, text)))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +152,7 @@ def test_texts_tell_apart_what_has_one_code(text: str, kind: type[errors.JitneyE
 )
 def test_errors_of_a_stream_have_a_text_only(text: str, kind: type[errors.JitneyError]) -> None:
     """Those that the protocol fixes get their type, all others one that says so."""
-    assert kind is type(errors.from_stream(text))
+    assert kind is type(statuses.from_stream(text))
 
 
 @pytest.mark.parametrize(
@@ -141,21 +162,21 @@ def test_errors_of_a_stream_have_a_text_only(text: str, kind: type[errors.Jitney
 def test_advice_to_wait_is_in_seconds(pushback: str, seconds: float | None, *, safe: bool) -> None:
     """The server's pushback becomes ``retry_after``; a negative one forbids to try again."""
     for code in (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE):
-        error = errors.from_rpc_error(Ended(code, grpc_retry_pushback_ms=pushback))
+        error = statuses.from_rpc_error(Ended(code, grpc_retry_pushback_ms=pushback))
         assert (seconds, safe) == (error.retry_after, error.safe_to_retry)
 
 
 def test_overload_without_advice_is_not_safe_to_retry() -> None:
     """A message over the size limit has the same status, and is as long the next time."""
-    assert not errors.from_rpc_error(Ended(Code.RESOURCE_EXHAUSTED)).safe_to_retry
-    assert errors.from_rpc_error(Ended(Code.UNAVAILABLE)).safe_to_retry
+    assert not statuses.from_rpc_error(Ended(Code.RESOURCE_EXHAUSTED)).safe_to_retry
+    assert statuses.from_rpc_error(Ended(Code.UNAVAILABLE)).safe_to_retry
     ended = Ended(Code.RESOURCE_EXHAUSTED, jitney_reason="DEVICE_OOM", grpc_retry_pushback_ms="9")
-    assert not errors.from_rpc_error(ended).safe_to_retry
+    assert not statuses.from_rpc_error(ended).safe_to_retry
 
 
 def test_a_call_without_a_text_has_its_code() -> None:
     """An empty error would tell nobody anything."""
-    assert "ABORTED" == str(errors.from_rpc_error(Ended(Code.ABORTED, "")))
+    assert "ABORTED" == str(statuses.from_rpc_error(Ended(Code.ABORTED, "")))
 
 
 def test_all_types_are_exported() -> None:

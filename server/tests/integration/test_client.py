@@ -248,6 +248,27 @@ def test_models_are_loaded_and_unloaded(live: LiveServer, client: Any) -> None:
     np.testing.assert_array_equal(ROW, client.infer("any", ROW)["y"])
 
 
+def test_traces_and_logs_are_changed_and_changed_back(client: Any) -> None:
+    """What the server writes down is what it is told, and a wrong value changes nothing."""
+    before = client.trace_settings("same")
+    changed = client.update_trace_settings("same", levels=["TIMESTAMPS"], rate=7)
+    assert (("TIMESTAMPS",), 7) == (changed.levels, changed.rate)
+    with pytest.raises(jc.InvalidRequest, match="trace_rate"):
+        client.update_trace_settings("same", levels=["OFF"], rate=0)
+    assert changed == client.trace_settings("same")
+    assert before == client.update_trace_settings("same", levels=None, rate=None)
+
+    log = client.log_settings()
+    assert (log.error, not log.info) == (
+        (louder := client.update_log_settings(info=not log.info)).error,
+        louder.info,
+    )
+    with pytest.raises(jc.InvalidRequest, match="log_format"):
+        client.update_log_settings(info=log.info, format="of my own")
+    assert louder == client.log_settings()
+    assert log == client.update_log_settings(info=log.info)
+
+
 def test_a_load_that_may_not_be_says_so(start: Callable[..., LiveServer], models: Path) -> None:
     """Where the operator does not allow it, the error has a type of its own."""
     live = start(models)

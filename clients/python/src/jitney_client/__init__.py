@@ -48,7 +48,9 @@ if TYPE_CHECKING:
         OutputTooLarge,
         Overloaded,
         PredictedLate,
+        Quarantined,
         QueueFull,
+        RateLimited,
         RegionExists,
         RegionNotFound,
         RegionNotOpened,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         Shed,
         StreamUnread,
         TenantQuota,
+        Unauthenticated,
         Unavailable,
         WorkerLost,
     )
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
     from jitney_client.result import InferResult, Timing
     from jitney_client.retries import Retries
     from jitney_client.sequence import Sequence
+    from jitney_client.settings import LogChanges, LogSettings, TraceChanges, TraceSettings
     from jitney_client.stream import Pending, Stream
     from jitney_client.tensors import Bfloat16
     from jitney_client.tls import Tls
@@ -94,6 +98,8 @@ __all__ = [
     "InvalidReply",
     "InvalidRequest",
     "JitneyError",
+    "LogChanges",
+    "LogSettings",
     "ModelFault",
     "ModelLoadFailed",
     "ModelLoading",
@@ -105,7 +111,9 @@ __all__ = [
     "Overloaded",
     "Pending",
     "PredictedLate",
+    "Quarantined",
     "QueueFull",
+    "RateLimited",
     "RegionExists",
     "RegionNotFound",
     "RegionNotOpened",
@@ -121,6 +129,9 @@ __all__ = [
     "TenantQuota",
     "Timing",
     "Tls",
+    "TraceChanges",
+    "TraceSettings",
+    "Unauthenticated",
     "Unavailable",
     "WorkerLost",
 ]
@@ -131,6 +142,7 @@ _MODULES = (
     "result",
     "classification",
     "sequence",
+    "settings",
     "retries",
     "tls",
     "options",

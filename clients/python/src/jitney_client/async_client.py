@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jitney_client.progress import Told
     from jitney_client.protocol import inference, jitney_v1
     from jitney_client.result import InferResult
+    from jitney_client.settings import LogChanges, LogSettings, TraceChanges, TraceSettings
 
 __all__ = ["AsyncClient"]
 
@@ -202,3 +203,28 @@ class AsyncClient:
     ) -> jitney_v1.ServerStatus:
         """Return what the server says about itself, its devices and its models, or only one."""
         return await self._core.status(model, timeout)
+
+    async def trace_settings(
+        self, model: str = "", *, timeout: float | None = None
+    ) -> TraceSettings:
+        """Return which requests are traced: those of one model, or of all without one of its own.
+
+        :raises NotSupported: when the server traces nothing.
+        """
+        return await self._core.trace_settings(model, {}, timeout)
+
+    async def update_trace_settings(
+        self, model: str = "", *, timeout: float | None = None, **changes: Unpack[TraceChanges]
+    ) -> TraceSettings:
+        """Change which requests are traced, as ``Client.update_trace_settings`` does."""
+        return await self._core.trace_settings(model, changes, timeout)
+
+    async def log_settings(self, *, timeout: float | None = None) -> LogSettings:
+        """Return what the server logs."""
+        return await self._core.log_settings({}, timeout)
+
+    async def update_log_settings(
+        self, *, timeout: float | None = None, **changes: Unpack[LogChanges]
+    ) -> LogSettings:
+        """Change what the server logs, as ``Client.update_log_settings`` does."""
+        return await self._core.log_settings(changes, timeout)

@@ -12,10 +12,11 @@ import grpc
 import grpc.aio
 
 from jitney_client.deadline import NEVER, Deadline
-from jitney_client.errors import Cancelled, JitneyError, Unavailable, from_rpc_error
+from jitney_client.errors import Cancelled, JitneyError, Unavailable
 from jitney_client.options import check_options
 from jitney_client.replies import OpenRequests
 from jitney_client.result import InferResult
+from jitney_client.statuses import from_rpc_error
 from jitney_client.stream import SEVERAL
 
 if TYPE_CHECKING:

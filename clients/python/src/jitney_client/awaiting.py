@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from jitney_client.errors import Cancelled, from_rpc_error
+from jitney_client.errors import Cancelled
+from jitney_client.statuses import from_rpc_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ class AwaitingTransport:
         try:
             reply: bytes = await call(message, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+            raise from_rpc_error(error, given_up=self._closed) from None
         except asyncio.CancelledError:
             # Either the caller's task was cancelled, or the client was closed under it.
             task = asyncio.current_task()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from jitney_client.errors import from_rpc_error
+from jitney_client.statuses import from_rpc_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -55,7 +55,7 @@ class BlockingTransport:
         try:
             return call(message, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+            raise from_rpc_error(error, given_up=self._closed.is_set()) from None
         except ValueError as error:
             raise self._explained(error) from None
 

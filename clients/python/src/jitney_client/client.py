@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jitney_client.prepared import Inputs
     from jitney_client.progress import Told
     from jitney_client.protocol import inference, jitney_v1
+    from jitney_client.settings import LogChanges, LogSettings, TraceChanges, TraceSettings
 
 __all__ = ["Client", "InferResult"]
 
@@ -242,3 +243,38 @@ class Client:
         :raises NotSupported: when the server is not a jitney.
         """
         return run(self._core.status(model, timeout))
+
+    def trace_settings(self, model: str = "", *, timeout: float | None = None) -> TraceSettings:
+        """Return which requests are traced: those of one model, or of all without one of its own.
+
+        :raises NotSupported: when the server traces nothing.
+        """
+        return run(self._core.trace_settings(model, {}, timeout))
+
+    def update_trace_settings(
+        self, model: str = "", *, timeout: float | None = None, **changes: Unpack[TraceChanges]
+    ) -> TraceSettings:
+        """Change which requests are traced; return the settings as they are then.
+
+        :param changes: ``TraceChanges``: ``levels``, ``rate``, ``count``, ``log_frequency``. What
+            is not named stays; None goes back to what holds without a setting.
+        :raises InvalidRequest: when a value is none that the server takes; then nothing changes.
+        :raises TypeError: on an unknown setting, or a value of another type.
+        """
+        return run(self._core.trace_settings(model, changes, timeout))
+
+    def log_settings(self, *, timeout: float | None = None) -> LogSettings:
+        """Return what the server logs."""
+        return run(self._core.log_settings({}, timeout))
+
+    def update_log_settings(
+        self, *, timeout: float | None = None, **changes: Unpack[LogChanges]
+    ) -> LogSettings:
+        """Change what the server logs; return the settings as they are then.
+
+        :param changes: ``LogChanges``: ``info``, ``warning``, ``error``, ``verbose_level``,
+            ``format``. What is not named stays.
+        :raises InvalidRequest: when a value is none that the server takes; then nothing changes.
+        :raises TypeError: on an unknown setting, or a value of another type.
+        """
+        return run(self._core.log_settings(changes, timeout))

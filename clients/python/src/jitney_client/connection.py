@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "ConnectionOptions"]
 
-BALANCED: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+BALANCED: Final = json.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        # A server that is about to stop says so before it hangs up: without asking, some calls
+        # would still go there and be cut off. One that offers no health counts as healthy.
+        "healthCheckConfig": {"serviceName": ""},
+    }
+)
 HABITS: Final = (
     # gRPC's default is 4 MiB for what is received. What fits is the server's business to say.
     ("grpc.max_send_message_length", -1),

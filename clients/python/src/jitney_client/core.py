@@ -33,6 +33,7 @@ from jitney_client.regions import Regions
 from jitney_client.reply_memory import read_reply
 from jitney_client.requests import Requests
 from jitney_client.result import InferResult
+from jitney_client.settings import log_request, read_log, read_trace, trace_request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from jitney_client.options import InferOptions, RequestOptions
     from jitney_client.placement import Placement
     from jitney_client.prepared import Inputs, Prepared
+    from jitney_client.settings import LogChanges, LogSettings, TraceChanges, TraceSettings
 
 __all__ = ["Core"]
 
@@ -253,6 +255,24 @@ class Core:
         request = jitney_v1.GetStatusRequest(model_name=model)
         return await self.caller.call(
             "GetStatus", request, jitney_v1.ServerStatus, self.deadline(timeout)
+        )
+
+    async def trace_settings(
+        self, model: str, changes: TraceChanges, timeout: float | None
+    ) -> TraceSettings:
+        """TraceSetting: without changes it only reads."""
+        request = trace_request(model, changes)
+        response, deadline = inference.TraceSettingResponse, self.deadline(timeout)
+        return read_trace(
+            await self.caller.call("TraceSetting", request, response, deadline, repeat=not changes)
+        )
+
+    async def log_settings(self, changes: LogChanges, timeout: float | None) -> LogSettings:
+        """LogSettings: without changes it only reads."""
+        request = log_request(changes)
+        response, deadline = inference.LogSettingsResponse, self.deadline(timeout)
+        return read_log(
+            await self.caller.call("LogSettings", request, response, deadline, repeat=not changes)
         )
 
     async def server_ready(self, deadline: Deadline) -> bool:

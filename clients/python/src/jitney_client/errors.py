@@ -8,12 +8,10 @@ the type of its code. So ``except Overloaded`` catches every kind of overload, w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
-
-import grpc
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import grpc
 
 __all__ = [
     "AccessRefused",
@@ -41,7 +39,9 @@ __all__ = [
     "OutputTooLarge",
     "Overloaded",
     "PredictedLate",
+    "Quarantined",
     "QueueFull",
+    "RateLimited",
     "RegionExists",
     "RegionNotFound",
     "RegionNotOpened",
@@ -51,14 +51,10 @@ __all__ = [
     "Shed",
     "StreamUnread",
     "TenantQuota",
+    "Unauthenticated",
     "Unavailable",
     "WorkerLost",
-    "from_rpc_error",
-    "from_stream",
 ]
-
-PUSHBACK: Final = "grpc-retry-pushback-ms"
-REASON: Final = "jitney-reason"
 
 
 class JitneyError(Exception):
@@ -105,6 +101,13 @@ class BatchTooLarge(InvalidRequest):
     """The request has more rows, or more bytes, than its model takes at once."""
 
 
+class Quarantined(InvalidRequest):
+    """These very inputs ended a worker, or failed their batch, several times just now.
+
+    The server does not run them again for a while.
+    """
+
+
 class BadOverride(InvalidRequest):
     """The configuration or the files that came with a load cannot be used."""
 
@@ -135,6 +138,10 @@ class NotSupported(JitneyError):
 
 class AccessRefused(JitneyError):
     """UNAUTHENTICATED or PERMISSION_DENIED: the caller may not do this."""
+
+
+class Unauthenticated(AccessRefused):
+    """The server does not know who calls: there was no token, or not one of its own any more."""
 
 
 # -- the operator ----------------------------------------------------------------------------------
@@ -207,6 +214,10 @@ class TenantQuota(Overloaded):
     """The tenant has as much in flight as one may."""
 
 
+class RateLimited(Overloaded):
+    """The caller asks more often than it may; others are not concerned."""
+
+
 class PredictedLate(Overloaded):
     """What waits already would make the request late."""
 
@@ -269,106 +280,3 @@ class InvalidReply(ServerFault):
 
 class RequestFailed(ServerFault):
     """One request of a stream failed, and all that the protocol tells about it is the text."""
-
-
-_BY_CODE: Final[Mapping[grpc.StatusCode, type[JitneyError]]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
-    grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
-    # Nearly all of what is looked up is a model; a jitney says where it is something else.
-    grpc.StatusCode.NOT_FOUND: ModelNotFound,
-    grpc.StatusCode.ALREADY_EXISTS: RegionExists,
-    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
-    grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    grpc.StatusCode.CANCELLED: Cancelled,
-    grpc.StatusCode.UNIMPLEMENTED: NotSupported,
-    grpc.StatusCode.UNAUTHENTICATED: AccessRefused,
-    grpc.StatusCode.PERMISSION_DENIED: AccessRefused,
-}
-
-_BY_REASON: Final[Mapping[str, type[JitneyError]]] = {
-    "BAD_INPUT": InvalidRequest,
-    "BATCH_TOO_LARGE": BatchTooLarge,
-    "BAD_OVERRIDE": BadOverride,
-    "MODEL_NOT_FOUND": ModelNotFound,
-    "REGION_NOT_FOUND": RegionNotFound,
-    "REGION_NOT_OPENED": RegionNotOpened,
-    "REGION_EXISTS": RegionExists,
-    "NOT_SUPPORTED": NotSupported,
-    "CONFIG": FailedPrecondition,
-    "MODEL_LOAD_FAILED": ModelLoadFailed,
-    "CONTROL_DISABLED": ControlDisabled,
-    "MODEL_LOADING": ModelLoading,
-    "WORKER_LOST": WorkerLost,
-    "DRAINING": Draining,
-    "DEVICE_LOST": DeviceLost,
-    "QUEUE_FULL": QueueFull,
-    "BYTE_BUDGET": ByteBudget,
-    "REQUEST_LIMIT": RequestLimit,
-    "TENANT_QUOTA": TenantQuota,
-    "PREDICTED_LATE": PredictedLate,
-    "SHED": Shed,
-    "DEVICE_OOM": OutOfDeviceMemory,
-    "OUTPUT_TOO_LARGE": OutputTooLarge,
-    "STREAM_UNREAD": StreamUnread,
-    "EXPIRED": Expired,
-    "DEADLINE_TOO_SHORT": DeadlineTooShort,
-    "INTERNAL": ServerFault,
-}
-"""What a jitney calls its errors. It counts more than the code, which may be Triton's
-(``server.triton_compat``). MODEL_ERROR is missing: a model that raised is INVALID_ARGUMENT where
-its input is to blame, and ``ModelFault`` otherwise."""
-
-_BY_TEXT: Final[Mapping[str, tuple[type[JitneyError], grpc.StatusCode]]] = {
-    "Request timeout expired": (Expired, grpc.StatusCode.DEADLINE_EXCEEDED),
-    "explicit model load / unload is not allowed": (
-        ControlDisabled,
-        grpc.StatusCode.FAILED_PRECONDITION,
-    ),
-    "Exceeds maximum queue size": (QueueFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    "Deadline Exceeded": (DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
-    "Request for unknown model": (ModelNotFound, grpc.StatusCode.NOT_FOUND),
-    "unexpected shape for input": (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
-    "unexpected inference ": (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
-    "inference input ": (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
-    "inference request batch-size": (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
-}
-"""Texts that the protocol's servers share word by word, and clients may rely on. They tell apart
-what has the same code, UNAVAILABLE, in Triton, and what has no code at all: errors on streams."""
-
-
-def from_rpc_error(error: grpc.RpcError) -> JitneyError:
-    """Return the typed error of a failed call."""
-    code = error.code()
-    reason, retry_after, final = "", None, False
-    for key, value in error.trailing_metadata() or ():
-        if key == REASON:
-            reason = value
-        elif key == PUSHBACK:
-            # A negative number, or no number, means "do not retry" (gRFC A6).
-            final = not value.isdigit()
-            retry_after = None if final else int(value) / 1000
-    text = error.details() or code.name
-    kind = _kind(code, reason, text)
-    return kind(text, code=code, reason=reason, retry_after=retry_after, final=final)
-
-
-def from_stream(text: str) -> JitneyError:
-    """Return the typed error of one request of a stream, of which only the text is known."""
-    for part, (kind, code) in _BY_TEXT.items():
-        if part in text:
-            return kind(text, code=code)
-    return RequestFailed(text, code=grpc.StatusCode.UNKNOWN)
-
-
-def _kind(code: grpc.StatusCode, reason: str, text: str) -> type[JitneyError]:
-    if reason in _BY_REASON:
-        return _BY_REASON[reason]
-    if reason == "MODEL_ERROR" and code is grpc.StatusCode.INTERNAL:
-        return ModelFault
-    if not reason and code is grpc.StatusCode.UNAVAILABLE:
-        for part, (kind, _) in _BY_TEXT.items():
-            if part in text:
-                return kind
-    return _BY_CODE.get(code, ServerFault)

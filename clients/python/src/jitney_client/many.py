@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from jitney_client.errors import JitneyError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+    )
 
     from jitney_client.progress import Progress
 
@@ -70,7 +77,7 @@ async def many_awaited(
     progress: Progress,
     *,
     return_errors: bool,
-) -> AsyncIterator[R | Failure]:
+) -> AsyncGenerator[R | Failure, None]:
     """Likewise, with tasks of the event loop; the items may come asynchronously as well."""
     _check(concurrency)
     free = asyncio.Semaphore(concurrency)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import grpc
 
-from jitney_client.errors import InvalidReply, JitneyError, from_stream
+from jitney_client.errors import InvalidReply, JitneyError
 from jitney_client.framing import split_reply, split_stream_reply
 from jitney_client.protocol import inference
 from jitney_client.protocol.message import DecodeError
 from jitney_client.result import InferResult
+from jitney_client.statuses import from_stream
 
 if TYPE_CHECKING:
     from jitney_client.prepared import Prepared

@@ -11,10 +11,11 @@ import grpc
 
 from jitney_client.blocking import run
 from jitney_client.deadline import Deadline
-from jitney_client.errors import JitneyError, Unavailable, from_rpc_error
+from jitney_client.errors import JitneyError, Unavailable
 from jitney_client.options import check_options
 from jitney_client.replies import OpenRequests
 from jitney_client.result import InferResult
+from jitney_client.statuses import from_rpc_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from jitney.errors import ConfigError
 from jitney_client import Bfloat16
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jitney_client.protocol import inference
 
@@ -21,6 +22,8 @@ __all__ = ["Array", "Input", "cast", "read_inputs"]
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Input: TypeAlias = "Array | Bfloat16"
 
+NPY: Final = ".npy"
+NPZ: Final = ".npz"
 _DTYPES: Final[dict[DataType, Any]] = {
     DataType.BOOL: np.bool_,
     DataType.UINT8: np.uint8,
@@ -43,32 +46,60 @@ _DTYPES: Final[dict[DataType, Any]] = {
 def read_inputs(
     given: Sequence[str], metadata: inference.ModelMetadataResponse
 ) -> dict[str, Input]:
-    """Read ``NAME=VALUE`` for each input.
+    """Read ``NAME=VALUE`` for each input, or ``FILE.npz`` for all that such a file has.
 
     JSON takes the datatype that the model declares; a file keeps its own, because a wrong one there
     is a mistake that the server should name.
 
     :raises ConfigError: when an input is no such text, or its value does not fit the datatype.
     """
-    datatypes = {tensor.name: tensor.datatype for tensor in metadata.inputs}
+    datatypes = {tensor.name: DataType(tensor.datatype) for tensor in metadata.inputs}
     inputs: dict[str, Input] = {}
     for text in given:
         name, separator, value = text.partition("=")
-        if not separator or name not in datatypes:
-            msg = f"--input {text[:60]!r}: expected NAME=VALUE with NAME one of " + (
-                ", ".join(datatypes) or "none: the model takes no inputs"
-            )
+        file = text.removeprefix("@")
+        if file.endswith(NPZ) and name not in datatypes:
+            found = _of_archive(file, datatypes)
+        elif separator and name in datatypes:
+            found = {name: _value(value, name, datatypes[name])}
+        else:
+            known = ", ".join(datatypes) or "none: the model takes no inputs"
+            msg = f"--input {text[:60]!r}: expected NAME=VALUE with NAME one of {known}; or a .npz"
             raise ConfigError(msg)
-        if name in inputs:
-            msg = f"--input {name}: given twice"
-            raise ConfigError(msg)
-        datatype = DataType(datatypes[name])
-        array = _load(value.removeprefix("@"), name) if _is_file(value) else _parse(value, name)
-        if not _is_file(value):
-            array = cast(array, datatype, f"--input {name}")
-        bf16 = datatype is DataType.BF16 and array.dtype == np.float32
-        inputs[name] = Bfloat16(array) if bf16 else array
+        for each, array in found.items():
+            if each in inputs:
+                msg = f"--input {each}: given twice"
+                raise ConfigError(msg)
+            bf16 = datatypes[each] is DataType.BF16 and array.dtype == np.float32
+            inputs[each] = Bfloat16(array) if bf16 else array
     return inputs
+
+
+def _value(value: str, name: str, datatype: DataType) -> Array:
+    """Return what stands behind the name of an input."""
+    where = f"--input {name}"
+    if not (value.startswith("@") or value.endswith((NPY, NPZ))):
+        return cast(_parse(value, where), datatype, where)
+    file = value.removeprefix("@")
+    loaded = _load(file, where)
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    if name not in loaded:
+        msg = f"{where}: {file} has no array of that name; it has {', '.join(loaded)}"
+        raise ConfigError(msg)
+    return loaded[name]
+
+
+def _of_archive(file: str, datatypes: Mapping[str, DataType]) -> dict[str, Array]:
+    """Return the arrays of a file that are inputs; what else it has may be what is expected."""
+    where = f"--input {file}"
+    loaded = _load(file, where)
+    found = {} if isinstance(loaded, np.ndarray) else loaded
+    found = {name: array for name, array in found.items() if name in datatypes}
+    if not found:
+        msg = f"{where}: none of its arrays is called {' or '.join(datatypes)}"
+        raise ConfigError(msg)
+    return found
 
 
 def cast(array: Array, datatype: DataType, where: str) -> Array:
@@ -92,28 +123,25 @@ def cast(array: Array, datatype: DataType, where: str) -> Array:
     return array.astype(_DTYPES[datatype])
 
 
-def _is_file(value: str) -> bool:
-    return value.startswith("@") or value.endswith(".npy")
-
-
-def _load(file: str, name: str) -> Array:
+def _load(file: str, where: str) -> Array | dict[str, Array]:
+    """Return the array of a file, or its arrays by name."""
     try:
-        array = np.load(file, allow_pickle=False)
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
     except OSError as error:
-        msg = f"--input {name}: {file} cannot be read ({error.strerror or error})"
+        msg = f"{where}: {file} cannot be read ({error.strerror or error})"
         raise ConfigError(msg) from None
-    except (ValueError, EOFError) as error:
-        msg = f"--input {name}: {file} is not an array of NumPy: {error}"
+    except (ValueError, EOFError, BadZipFile) as error:
+        msg = f"{where}: {file} is not an array of NumPy: {error}"
         raise ConfigError(msg) from None
-    if not isinstance(array, np.ndarray):
-        msg = f"--input {name}: {file} holds several arrays; save one with numpy.save"
-        raise ConfigError(msg)
-    return array
 
 
-def _parse(value: str, name: str) -> Array:
+def _parse(value: str, where: str) -> Array:
     try:
         return np.array(json.loads(value))
     except (ValueError, RecursionError) as error:  # not JSON, or rows of different lengths
-        msg = f"--input {name}: expected JSON such as [[1, 2], [3, 4]], or @FILE.npy: {error}"
+        msg = f"{where}: expected JSON such as [[1, 2], [3, 4]], or @FILE.npy: {error}"
         raise ConfigError(msg) from None

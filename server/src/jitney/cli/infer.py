@@ -27,6 +27,7 @@ examples:
   jitney infer minilm --text "A bus is late." --text "The coach is delayed." --text "I like tea."
   jitney infer simple --input INPUT0='[[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]]' \\
                       --input INPUT1=@second.npy --json
+  jitney infer simple --input both.npz
   jitney infer counter --input x='[[1]]' --parameter sequence_id=7 --parameter sequence_start=true
 
 Images need pillow, texts for a model that takes token numbers need tokenizers:
@@ -52,7 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         dest="inputs",
         metavar="NAME=VALUE",
-        help="an input, as JSON or as @FILE.npy, with its batch dimension; repeated",
+        help="an input, as JSON or as @FILE.npy, with its batch dimension; or FILE.npz, for all "
+        "inputs that it has an array of; repeated",
     )
     parser.add_argument(
         "--output",

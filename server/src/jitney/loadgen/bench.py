@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from jitney.loadgen.crew import LoadError
+from jitney.loadgen.fairness import fairness
 from jitney.loadgen.figures import Figures
 from jitney.loadgen.inputs import message
 from jitney.loadgen.judge import TOLERANCE, Judge, outputs_of
@@ -64,6 +65,8 @@ class Target(NamedTuple):
     tls: Tls | None = None
     tenant_key: str = ""
     connections: int = 8
+    shown: tuple[tuple[str, str], ...] = ()
+    """Metadata of every call, beside the tenant: who calls. It may be secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +192,14 @@ class Bench:
         else:
             place = seen.reasons.index(NOT_KEPT) if NOT_KEPT in seen.reasons else -1
             unchecked = int(((seen.code == 0) & (seen.reason == place)).sum())
+        closed = bool(orders[0].concurrency)
+        by_caller = self._by_caller(seen, slo, begin, end)
         return Point(
             round(load, 3),
-            bool(orders[0].concurrency),
+            closed,
             seed,
             outcome.to_json(),
-            self._by_caller(seen, slo, begin, end),
+            by_caller,
             None if before is None or after is None else after.since(before).to_json(),
             bool(self._load.slo) and outcome.proven,
             wrong,
@@ -203,6 +208,8 @@ class Bench:
             {name: text for one in said for name, text in one["texts"].items()},
             np.percentile(latencies, QUANTILES).round(4).tolist() if len(latencies) else [],
             round(seen.cpu_seconds / (end * len(orders)), 3),
+            # In a closed loop nobody sends what he is not given.
+            None if closed else self._fairness(by_caller),
         )
 
     def _by_caller(
@@ -217,6 +224,14 @@ class Bench:
             ).to_json()
             for number, caller in enumerate(self._callers)
         }
+
+    def _fairness(self, by_caller: Mapping[str, Mapping[str, Any]]) -> float | None:
+        tenants: dict[str, tuple[int, int]] = {}
+        for caller in self._callers:
+            calls = by_caller.get(caller.name, {"sent": 0, "in_slo": 0})
+            sent, good = tenants.get(caller.tenant, (0, 0))
+            tenants[caller.tenant] = (sent + calls["sent"], good + calls["in_slo"])
+        return fairness(tenants)
 
     # -- preparation ----------------------------------------------------------------------------
 
@@ -275,7 +290,8 @@ class Bench:
         )
 
     def _tenant(self, caller: Caller) -> tuple[tuple[str, str], ...]:
-        return ((self._target.tenant_key, caller.tenant),) if caller.tenant else ()
+        tenant = ((self._target.tenant_key, caller.tenant),) if caller.tenant else ()
+        return (*tenant, *self._target.shown)
 
     def _figures(self) -> Figures | None:
         """Return what the server has counted so far; None where it does not say."""

@@ -83,6 +83,8 @@ def _svg(draw: Callable[[Axes], None]) -> str:
         figure = Figure(figsize=INCHES, layout="constrained")
         axes = figure.subplots()
         draw(axes)
+        if axes.get_yscale() == "linear":
+            axes.yaxis.set_major_formatter("{x:,g}")
         axes.grid(visible=True, alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:

@@ -20,7 +20,8 @@ class Point:
     ``calls`` are the figures of ``Outcome.to_json``, ``callers`` the same by caller where there are
     several, ``server`` those of ``Figures.to_json``, None where the server has none. ``wrong``
     counts wrong answers, of which ``example`` is one, ``unchecked`` answers that were not looked
-    at. ``quantiles`` are latencies in ms at ``QUANTILES``.
+    at. ``quantiles`` are latencies in ms at ``QUANTILES``. ``fairness`` is Jain's index between
+    tenants, None where there are not several.
     """
 
     load: float
@@ -36,6 +37,7 @@ class Point:
     texts: dict[str, str]
     quantiles: list[float]
     generator_busy: float
+    fairness: float | None = None
 
     @property
     def met(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,7 @@ td.text { white-space: normal; }
 tr.fault td { color: #a00; } .quiet { color: #666; } dt { font-weight: 600; float: left;
 clear: left; width: 11rem; } dd { margin-left: 12rem; }
 """
+FIGURE: Final = re.compile(r"-?[\d,.]+(e[-+]?\d+)?%?|-|yes|no|")
 NOTES: Final = """\
 A rate is an open loop: send times were drawn before the run, and a latency counts from the moment
 at which its call was to be sent. What did not come in time, late answers, refusals and errors, is
@@ -46,6 +48,10 @@ tells about the generator and is invalid.
 Rows, queue and compute are the server's own figures (ModelStatistics), of the whole run: mean rows
 of a batch, and means per request.
 """
+FAIRNESS: Final = (
+    "1 where every tenant got its max-min fair share of the calls answered in time, weights equal; "
+    "1/n where one of n got them all."
+)
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -141,6 +147,7 @@ def _callers(results: Mapping[str, Any]) -> Iterator[str]:
     if not points:
         return
     points.sort(key=lambda point: point["load"])
+    load = "at once" if points[0]["closed"] else "rate, /s"
     yield "<h2>Callers</h2>"
     rows = [
         (
@@ -157,7 +164,16 @@ def _callers(results: Mapping[str, Any]) -> Iterator[str]:
         for point in points
         for name, calls in point["callers"].items()
     ]
-    yield from _table(["caller", "of", "sent", "in time", "p50 ms", "p99 ms"], rows)
+    yield from _table(["caller", load, "sent", "in time", "p50 ms", "p99 ms"], rows)
+    fair = [
+        ("", [f"{point['load']:,.6g}", f"{point['fairness']:.3f}"])
+        for point in points
+        if point["fairness"] is not None
+    ]
+    if fair:
+        yield "<h2>Fairness between tenants</h2>"
+        yield f'<p class="quiet">{escape(FAIRNESS)}</p>'
+        yield from _table(["rate, /s", "Jain's index"], fair)
 
 
 def _ends(results: Mapping[str, Any]) -> Iterator[str]:
@@ -200,15 +216,19 @@ def _facts(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> Iterator[str]:
+    rows = list(rows)
+    # Words are read from the left, figures from the right; a column is one or the other.
+    kinds = [
+        "" if all(FIGURE.fullmatch(cells[column]) for _, cells in rows) else ' class="text"'
+        for column in range(len(heads))
+    ]
     yield '<div class="scroll"><table><tr>'
-    yield "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"
+    yield "".join(f"<th{kind}>{escape(head)}</th>" for kind, head in zip(kinds, heads, strict=True))
+    yield "</tr>"
     for fault, cells in rows:
-        kind = ' class="fault"' if fault else ""
-        yield f"<tr{kind}>" + "".join(map(_cell, cells)) + "</tr>"
+        yield '<tr class="fault">' if fault else "<tr>"
+        yield "".join(
+            f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, cells, strict=True)
+        )
+        yield "</tr>"
     yield "</table></div>"
-
-
-def _cell(text: str) -> str:
-    # Words and long reasons are read from the left, figures from the right.
-    kind = ' class="text"' if " " in text else ""
-    return f"<td{kind}>{escape(text)}</td>"
