@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from jitney.access import current
 from jitney.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     TenantReader = Callable[[Context], str]
 
-__all__ = ["nobody", "tenant_reader"]
+__all__ = ["name_of_caller", "nobody", "tenant_reader"]
 
 MAX_TENANT: Final = 128
 """Characters of a tenant's name: it is kept for as long as the tenant has something in flight."""
@@ -24,14 +25,17 @@ def nobody(_: Context) -> str:
     return ""
 
 
+def name_of_caller(_: Context) -> str:
+    """Return the name of the principal; nobody's tenant has none."""
+    caller = current()
+    return "" if caller.source == "anonymous" else caller.name
+
+
 def tenant_reader(key: str) -> TenantReader:
     """Return what tells the tenant of a call, raising InvalidRequest for what cannot be one.
 
     Calls without the key have the tenant ``""``, which is one like the others. The key may come
     once: of two, one may be a proxy's and the other the caller's own, and nothing tells which.
-
-    Anything else that knows for whom a call is made (an authenticated principal) is another such
-    function, for ``InferenceServicer``.
 
     :param key: the metadata key; empty for no tenants, and then metadata is not looked at: gRPC
         makes its objects only for who asks.

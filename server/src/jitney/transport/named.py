@@ -1,0 +1,76 @@
+"""Methods whose requests name a model, which has to be one that the caller's role is for."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from jitney.access import RULES, become, current
+from jitney.errors import JitneyError
+from jitney.transport.services import behaviour_of, handler_of, method_paths, rebuilt
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from jitney.access import Rule
+    from jitney.transport.gate import CallContext, Gate
+
+    Handler = Any  # gRPC's have no types
+
+__all__ = ["NamedModels"]
+
+
+class NamedModels(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no types
+    """Stands before handlers of single requests, and looks at what each of these names.
+
+    Whoever calls was let in already, as they may do it with some model at least. Everybody was,
+    where a rule has names that anybody may ask for; who they are, they are asked here if they name
+    another one.
+    """
+
+    def __init__(self, handlers: Iterable[grpc.GenericRpcHandler], gate: Gate) -> None:
+        self._gate = gate
+        self._handlers = list(handlers)
+        self._checked: dict[str, Handler] = {}
+        for path in method_paths():
+            rule, handler = RULES.get(path), handler_of(self._handlers, path)
+            if rule is not None and handler is not None and (rule.field or rule.whole):
+                self._checked[path] = rebuilt(handler, self._checking(path, rule, handler))
+
+    def __repr__(self) -> str:
+        """Return a line for logs and tests."""
+        return f"<NamedModels in {len(self._checked)} methods>"
+
+    def service(self, details: grpc.HandlerCallDetails) -> Handler:
+        """Return what handles a call; None for a method that there is not."""
+        return self._checked.get(details.method) or handler_of(self._handlers, details.method)
+
+    def _checking(self, path: str, rule: Rule, handler: Handler) -> object:
+        inner = behaviour_of(handler)
+
+        async def call(request: object, context: CallContext) -> object:
+            await self._check(path, rule, request, context)
+            return await inner(request, context)
+
+        async def generate(request: object, context: CallContext) -> AsyncIterator[object]:
+            await self._check(path, rule, request, context)
+            async for reply in inner(request, context):
+                yield reply
+
+        return generate if inspect.isasyncgenfunction(inner) else call
+
+    async def _check(self, path: str, rule: Rule, request: object, context: CallContext) -> None:
+        gate, principal = self._gate, current()
+        model = str(getattr(request, rule.field)) if rule.field else ""
+        if model in rule.open_names:
+            return
+        try:
+            if rule.is_open and principal is gate.authority.anonymous:
+                principal = gate.identify(context)
+                gate.enter(principal, rule)
+                become(principal)
+            gate.check(principal, rule, model)
+        except JitneyError as error:
+            await gate.denials.refuse(path, error, principal.name, context, model)
