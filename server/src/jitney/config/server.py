@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -31,9 +32,36 @@ class ServerSettings:
     metrics_port: int = setting(
         8002, "port of the metrics page; 0 takes a free one", low=0, high=MAX_PORT
     )
+    metrics_host: str = setting(
+        "",
+        "address of the metrics page, where it is another than host",
+        pattern=r"[^\s/]*",
+        form="an address such as 127.0.0.1, or nothing",
+    )
+    metrics_tls: bool = setting(
+        default=True,
+        help_="where there is a certificate, encrypt the metrics page as well, and ask for "
+        "certificates of callers there too if tls_client_ca is given",
+    )
+    health_port: int = setting(
+        -1,
+        "port of a second listener that answers health checks and nothing else, without "
+        "encryption, also while models are loaded; 0 takes a free one, -1 is none",
+        low=-1,
+        high=MAX_PORT,
+    )
     insecure: bool = setting(
         default=False,
-        help_="listen on an address that other machines reach, although there is no TLS",
+        help_="listen on an address that other machines reach, although connections are not "
+        "encrypted, or callers not asked who they are",
+    )
+    admin_address: str = setting(
+        "",
+        "where the calls that change the server (load, unload, log and trace settings) are served, "
+        "and then only there: HOST:PORT, or unix:/path of a socket that only the server's user may "
+        "open, and whoever opens it may do everything. Empty: where everything else is",
+        pattern=r"(unix:/[^\0\n]{1,100}|(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):[0-9]{1,5})?",
+        form="HOST:PORT, unix:/path, or nothing",
     )
     tls_certificate: str = file_setting(
         "certificate of the server in PEM form, followed by those between it and its root; with "
@@ -87,28 +115,48 @@ class ServerSettings:
 
         :raises ConfigError: when they do not.
         """
-        object.__setattr__(self, "host", self.host.removeprefix("[").removesuffix("]"))
-        if self.grpc_port == self.metrics_port != 0:
-            msg = f"server.grpc_port and server.metrics_port: both are {self.grpc_port}"
-            raise ConfigError(msg)
+        for name in ("host", "metrics_host"):
+            host = getattr(self, name).removeprefix("[").removesuffix("]")
+            object.__setattr__(self, name, host)
+        self._check_ports()
         if bool(self.tls_certificate) != bool(self.tls_key):
             msg = "server.tls_certificate, server.tls_key: one needs the other"
             raise ConfigError(msg)
         if self.tls_client_ca and not self.tls:
             msg = "server.tls_client_ca: needs server.tls_certificate and server.tls_key"
             raise ConfigError(msg)
-        if not self.loopback and not self.insecure and not self.tls:
-            msg = (
-                f"server.host: {self.host!r} can be reached from other machines, and connections "
-                "are not encrypted; give --tls-certificate and --tls-key, say --insecure "
-                "(server.insecure = true) to accept that, or listen on 127.0.0.1"
-            )
-            raise ConfigError(msg)
+        if self.admin_address and self.admin_socket is None:
+            host, port = self.admin_host_port
+            if port > MAX_PORT:
+                msg = f"server.admin_address: expected a port up to {MAX_PORT}, got {port}"
+                raise ConfigError(msg)
+            if port == self.grpc_port != 0 and host in (self.host, self.url_host):
+                msg = f"server.admin_address: {self.admin_address} is where everything else is"
+                raise ConfigError(msg)
         try:
             re.compile(self.forward_metadata)
         except re.error as error:
             msg = f"server.forward_metadata: not a regular expression: {error}"
             raise ConfigError(msg) from None
+
+    def _check_ports(self) -> None:
+        ports = {"grpc_port": self.grpc_port, "health_port": self.health_port}
+        if self.metrics_host in ("", self.host):
+            ports["metrics_port"] = self.metrics_port
+        for (one, port), (other, same) in itertools.combinations(ports.items(), 2):
+            if port == same > 0:
+                msg = f"server.{one} and server.{other}: both are {port}"
+                raise ConfigError(msg)
+
+    @property
+    def page_host(self) -> str:
+        """The host of the metrics page."""
+        return self.metrics_host or self.host
+
+    @property
+    def page_tls(self) -> bool:
+        """Whether the metrics page is encrypted."""
+        return self.tls and self.metrics_tls
 
     @property
     def tls(self) -> bool:
@@ -118,7 +166,12 @@ class ServerSettings:
     @property
     def url_host(self) -> str:
         """The host as it stands before a port: an IPv6 address in brackets."""
-        return f"[{self.host}]" if ":" in self.host else self.host
+        return _bracketed(self.host)
+
+    @property
+    def page_url_host(self) -> str:
+        """The host of the metrics page, as it stands before a port."""
+        return _bracketed(self.page_host)
 
     @property
     def loopback(self) -> bool:
@@ -126,12 +179,33 @@ class ServerSettings:
 
         Names are not resolved: what they mean may change after the check.
         """
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return _is_loopback(self.host)
+
+    @property
+    def admin_socket(self) -> str | None:
+        """The path in ``admin_address``, None where it has none."""
+        return self.admin_address[5:] if self.admin_address.startswith("unix:") else None
+
+    @property
+    def admin_host_port(self) -> tuple[str, int]:
+        """Host and port in ``admin_address``; only where it has some."""
+        host, _, port = self.admin_address.rpartition(":")
+        return host, int(port)
+
+    @property
+    def reachable_address(self) -> tuple[str, str] | None:
+        """A setting and its host that other machines can reach, None where there is none."""
+        if not self.loopback:
+            return "server.host", self.host
+        # Without a certificate there is nothing to encrypt the page with; to say that it shall not
+        # be is to know what one does.
+        if self.metrics_tls and not _is_loopback(self.page_host):
+            return "server.metrics_host", self.metrics_host
+        if self.admin_address and self.admin_socket is None:
+            host, _ = self.admin_host_port
+            if not _is_loopback(host.strip("[]")):
+                return "server.admin_address", host
+        return None
 
     @property
     def drain_delay(self) -> float:
@@ -139,3 +213,16 @@ class ServerSettings:
         if self.drain_delay_seconds is not None:
             return self.drain_delay_seconds
         return 0.0 if self.loopback else 10.0
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

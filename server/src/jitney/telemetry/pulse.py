@@ -23,15 +23,21 @@ class Pulse:
 
     Whatever blocks the event loop delays every request at once, and nothing else shows it.
 
-    At the end of every window it calls ``refresh(now)``, for whoever has figures that grow old.
+    At the end of every window it calls ``refresh(now)``, for whoever has figures that grow old, and
+    at every beat ``beat``, for whoever has something to look after.
     """
 
     def __init__(
-        self, clock: Clock, metrics: Metrics, refresh: Callable[[float], None] | None = None
+        self,
+        clock: Clock,
+        metrics: Metrics,
+        refresh: Callable[[float], None] | None = None,
+        beat: Callable[[], None] | None = None,
     ) -> None:
         self._clock = clock
         self._metrics = metrics
         self._refresh = refresh
+        self._on_beat = beat
         self._cell = metrics.loop_lag.cell(())
         self._due = 0.0
         self._timer: Timer | None = None
@@ -59,6 +65,8 @@ class Pulse:
         now = self._clock.now()
         self._cell.observe(max(0.0, now - self._due))
         self._beats += 1
+        if self._on_beat is not None:
+            self._on_beat()
         if self._beats % WINDOW == 0:
             busy = self._metrics.busy_seconds()
             elapsed = max(1e-9, now - self._window_from)

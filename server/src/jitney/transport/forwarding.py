@@ -24,9 +24,13 @@ MAX_TEXT: Final = 256
 REMEMBERED: Final = 1024
 """Headers kept; past it all are forgotten. Calls of one client mostly bring the same metadata."""
 
-OURS: Final = re.compile(r"priority|timeout|sequence_\w+|triton_.*|jitney_.*|grpc-.*|.*-bin")
+OURS: Final = re.compile(
+    r"priority|timeout|sequence_\w+|triton_.*|jitney_.*|grpc-.*|.*-bin"
+    r"|authorization|proxy-authorization|cookie"
+)
 """Keys that are never forwarded: what the server acts on has to stand in the request itself, where
-the codec checks it; and what holds bytes is no text."""
+the codec checks it; what holds bytes is no text; and what says who somebody is is no model's
+business."""
 
 
 class MetadataForwarder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jitney.access import READ, current
 from jitney.errors import InvalidRequest, NotSupported
 from jitney.transport import describe
 from jitney_client.protocol import inference as pb
@@ -42,7 +43,10 @@ class RepositoryRpcs:
         """RepositoryIndex: every folder that there is, and the state of every version."""
         _check_repository(request.repository_name)
         await self._control.refresh()
-        return describe.index(self._repository.index(), ready=request.ready)
+        # Who may read some models is told of these alone.
+        caller = current()
+        visible = [entry for entry in self._repository.index() if caller.may(READ, entry.name)]
+        return describe.index(visible, ready=request.ready)
 
     async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         """RepositoryModelLoad: load a model, or load it anew."""

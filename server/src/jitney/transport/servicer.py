@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
+from jitney.access import READ, current
 from jitney.errors import InvalidRequest, JitneyError, ModelNotFound
 from jitney.repository.handle import VersionState
 from jitney.transport import describe
@@ -42,8 +43,8 @@ class InferenceServicer:
 
     Every method takes the request message and returns the reply. A ``JitneyError`` ends the call
     with its status; anything else is a bug: the caller gets INTERNAL and a number, and the log has
-    the rest under that number. Nobody is asked yet who may call what: that belongs into ``_guard``,
-    which every call passes with its RPC's name, and ``inference``, where those that run models do.
+    the rest under that number. Who may call what was asked before (``guard``); answers about all
+    models leave out those that the caller may not read.
     """
 
     def __init__(
@@ -122,7 +123,8 @@ class InferenceServicer:
             self._available(request.name, "")
             chosen = list(self._repository.versions(request.name))
         else:
-            chosen = list(self._repository.versions())
+            caller = current()
+            chosen = [v for v in self._repository.versions() if caller.may(READ, v.ref.name)]
         return pb.ModelStatisticsResponse(
             model_stats=[
                 describe.statistics(version, self._metrics.figures(version.ref))
@@ -137,7 +139,12 @@ class InferenceServicer:
         if name and name not in self._repository.names():
             msg = f"Request for unknown model: '{name}' is not found"
             raise ModelNotFound(msg)
-        status = snapshot(self._overview, self._repository, name)
+        caller = current()
+        status = snapshot(
+            self._overview,
+            self._repository,
+            lambda model: model == name if name else caller.may(READ, model),
+        )
         status.version = self._identity.version
         return status
 

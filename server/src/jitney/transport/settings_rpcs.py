@@ -8,13 +8,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from jitney.audit import NO_AUDIT
 from jitney.errors import InvalidRequest, NotSupported
 from jitney.telemetry.tracing import TENSORS, TIMESTAMPS
 from jitney_client.protocol import inference as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container, Sequence
+    from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 
+    from jitney.audit import Audit
     from jitney.telemetry.logs import LogControl
     from jitney.telemetry.tracing import Tracer
 
@@ -42,9 +44,14 @@ class SettingsRpcs:
     """
 
     def __init__(
-        self, tracer: Tracer, logs: LogControl, models: Callable[[], Container[str]]
+        self,
+        tracer: Tracer,
+        logs: LogControl,
+        models: Callable[[], Container[str]],
+        audit: Audit = NO_AUDIT,
     ) -> None:
         """:param models: returns the names of all models that there are."""
+        self._audit = audit
         self._tracer = tracer
         self._logs = logs
         self._models = models
@@ -66,6 +73,7 @@ class SettingsRpcs:
         changes = _trace_changes({key: tuple(v.value) for key, v in request.settings.items()})
         if changes:
             self._tracer.update(changes, model)
+            self._record("config.trace", changes, model=model)
         settings = self._tracer.settings(model)
         path = self._tracer.file.path
         response = pb.TraceSettingResponse()
@@ -107,6 +115,7 @@ class SettingsRpcs:
             changes["form"] = form
         if changes:
             self._logs.update(dataclasses.replace(self._logs.settings, **changes))  # type: ignore[arg-type]  # checked above, field by field
+            self._record("config.log", changes)
         settings, response = self._logs.settings, pb.LogSettingsResponse()
         response.settings["log_file"].string_param = ""
         for key, field in SWITCHES.items():
@@ -114,6 +123,10 @@ class SettingsRpcs:
         response.settings["log_verbose_level"].uint32_param = settings.verbose_level
         response.settings["log_format"].string_param = settings.form
         return response
+
+    def _record(self, event: str, changes: Mapping[str, object], model: str = "") -> None:
+        changed = ", ".join(f"{name}={value}" for name, value in changes.items())
+        self._audit.record(event, model=model, changed=changed)
 
 
 def _typed(value: pb.LogSettingsRequest.SettingValue, kind: str, otherwise: str) -> object:

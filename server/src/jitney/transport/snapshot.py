@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jitney_client.protocol import jitney_v1 as own
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from jitney.execution.pool import DeviceStatistics
     from jitney.load_report import LoadReport
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["snapshot"]
 
 
-def snapshot(overview: Overview, repository: Repository, name: str = "") -> own.ServerStatus:
-    """Return the state of the server, with all models or just those of a name."""
+def snapshot(
+    overview: Overview,
+    repository: Repository,
+    wanted: Callable[[str], bool] = lambda _: True,
+) -> own.ServerStatus:
+    """Return the state of the server, with those of its models whose names are wanted."""
     in_flight = overview.in_flight()
     queued, demands = overview.queued_rows(), overview.demands()
     latencies: dict[ModelRef, dict[str, ModelLatency]] = {}
@@ -39,7 +43,7 @@ def snapshot(overview: Overview, repository: Repository, name: str = "") -> own.
         scheduler=_scheduler(overview.scheduler()),
     )
     for entry in repository.index():
-        if name not in ("", entry.name):
+        if not wanted(entry.name):
             continue
         one = status.models.add(
             name=entry.name,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
-import secrets
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from jitney import errors
+from jitney.bugs import numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from jitney.types import Request
 
     Table = Mapping[type[errors.JitneyError], grpc.StatusCode]
 
@@ -41,6 +43,7 @@ CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InputRejected: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InputQuarantined: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
     errors.ModelNotReady: grpc.StatusCode.UNAVAILABLE,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
@@ -48,6 +51,7 @@ CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
     errors.ModelLoadFailed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.OutOfDeviceMemory: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.OutputTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -56,11 +60,14 @@ CODES: Final[dict[type[errors.JitneyError], grpc.StatusCode]] = {
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
     errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.DeviceFailed: grpc.StatusCode.UNAVAILABLE,
+    errors.ListenerFailed: grpc.StatusCode.UNAVAILABLE,
     errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ControlDisabled: grpc.StatusCode.FAILED_PRECONDITION,
     errors.LoadRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BadOverride: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnknownToLoad: grpc.StatusCode.NOT_FOUND,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.RegionNotFound: grpc.StatusCode.NOT_FOUND,
     errors.RegionNotOpened: grpc.StatusCode.NOT_FOUND,
     errors.RegionExists: grpc.StatusCode.ALREADY_EXISTS,
@@ -88,8 +95,14 @@ class Context(Protocol):
     def time_remaining(self) -> float | None:
         """Return the seconds until the call's deadline."""
 
+    def peer(self) -> str:
+        """Return the other end's address, such as ``ipv4:127.0.0.1:50123``."""
+
     def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
         """Return the metadata that came with the call."""
+
+    def add_done_callback(self, callback: Callable[[object], None]) -> None:
+        """Call back when the call is over, its reply with it."""
 
     async def abort(
         self,
@@ -120,15 +133,19 @@ class Statuses:
                 return self._codes[kind]
         return grpc.StatusCode.INTERNAL
 
-    async def abort(self, context: Context, error: Exception) -> NoReturn:
+    async def abort(
+        self, context: Context, error: Exception, request: Request | None = None
+    ) -> NoReturn:
         """End a call with the status of an error; overload carries the advice when to come back.
 
         Lost and loading workers carry a short wait as well, so that a retrying client does not
         spend its attempts within the milliseconds that a restart takes. Where there is no advice,
         the call is not worth repeating, or not here. Of a bug the caller is told a number only.
+
+        :param request: what the call asked for, for the log.
         """
         if not isinstance(error, errors.JitneyError):
-            await context.abort(grpc.StatusCode.INTERNAL, logged(error))
+            await context.abort(grpc.StatusCode.INTERNAL, logged(error, request))
         code, text = self.code_of(error), _fitted(str(error))
         pushback = _pushback(error)
         status = status_pb2.Status(code=code.value[0], message=text).SerializeToString()
@@ -141,16 +158,21 @@ class Statuses:
         await context.abort(code, text, tuple(metadata))
 
 
-def text_of(error: Exception) -> str:
+def text_of(error: Exception, request: Request | None = None) -> str:
     """Return what a caller may read of an error: of a bug, a number that the log has as well."""
-    return _fitted(str(error)) if isinstance(error, errors.JitneyError) else logged(error)
+    if isinstance(error, errors.JitneyError):
+        return _fitted(str(error))
+    return logged(error, request)
 
 
-def logged(error: Exception) -> str:
+def logged(error: Exception, request: Request | None = None) -> str:
     """Log a bug under a number; return a text for the caller that has it."""
-    number = secrets.token_hex(6)
-    log.error("error %s in an RPC", number, exc_info=error)
-    return f"internal error {number}; the server's log has the details"
+    facts: dict[str, object] = {}
+    if request is not None:
+        facts = {"request_id": request.id, "model": request.header.model_name}
+        if request.model is not None:
+            facts["version"] = request.model.version
+    return numbered(log, "an RPC failed", error, **facts)
 
 
 def _pushback(error: errors.JitneyError) -> int | None:

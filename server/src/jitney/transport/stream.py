@@ -12,6 +12,7 @@ import grpc.aio
 from jitney.errors import InvalidRequest, JitneyError, Overloaded
 from jitney.transport.framing import bytes_field, cut
 from jitney.transport.status import text_of
+from jitney.transport.unread import Reader, UnreadReplies
 from jitney_client.protocol import inference as pb
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from jitney.scheduling.batch import Entry
     from jitney.telemetry.metrics import Metrics
+    from jitney.telemetry.spans import StreamTrace
     from jitney.transport.forwarding import Forwarder
     from jitney.transport.status import Statuses
     from jitney.types import Request
@@ -32,6 +34,7 @@ EMPTY_FINAL: Final = "triton_enable_empty_final_response"
 FINAL: Final = "triton_final_response"
 MESSAGE_COST: Final = 128
 """Bytes that a message takes in memory beside its own, while it waits to be sent."""
+UNBOUNDED: Final = 1 << 62
 INFER_RESPONSE: Final = 2
 """The field of ModelStreamInferResponse that holds a reply."""
 
@@ -101,13 +104,18 @@ class StreamCall(NamedTuple):
 
     ``deadline`` is in the clock's monotonic seconds, infinite where the caller set none.
     ``forward`` adds the call's metadata to each request, where that is wanted. ``real_status`` asks
-    for a status in place of an error message.
+    for a status in place of an error message. ``check`` raises JitneyError for each request whose
+    model the caller may not run, where callers are asked. ``reader`` counts what waits to be read,
+    over all streams. ``trace`` makes spans of its requests, where somebody collects them.
     """
 
     deadline: float
     tenant: str = ""
     forward: Forwarder | None = None
     real_status: bool = False
+    check: Callable[[str], None] | None = None
+    reader: Reader | None = None
+    trace: StreamTrace | None = None
 
 
 class _Turn:
@@ -147,6 +155,8 @@ class InferenceStream:
       without reading has to wait, as on any call.
     - What a decoupled model produces cannot be held back: where more than ``limits.nbytes`` wait to
       be read, the stream ends with RESOURCE_EXHAUSTED.
+    - Where all streams and calls together would exceed their budget, one whose caller does not read
+      is dropped, or this one ends with RESOURCE_EXHAUSTED.
     - After the caller's half-close it ends with the last reply. However it ends, and also when its
       caller goes away, the engine forgets what is left of it.
 
@@ -160,7 +170,8 @@ class InferenceStream:
         self._open: set[_Turn] = set()
         self._line: deque[_Turn] = deque()
         self._outbox: deque[_Item] = deque()
-        self._unsent = 0
+        self._unsent = self._writing = 0
+        self._reader = call.reader or Reader(UnreadReplies(UNBOUNDED), "")
         self._largest = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -187,6 +198,7 @@ class InferenceStream:
             await reader
         finally:
             reader.cancel()
+            self._writing = 0
             self._abandon()
 
     async def _read(self, messages: AsyncIterable[bytes]) -> None:
@@ -206,6 +218,7 @@ class InferenceStream:
             or count >= requests
             or count * self._largest > nbytes
             or self._unsent > nbytes // 2
+            or (self._unsent > 0 and self._reader.pressed)
         )
 
     async def _write(self, context: Writing) -> None:
@@ -213,12 +226,15 @@ class InferenceStream:
             message, turn, error = self._outbox.popleft()
             if error is not None:
                 raise error
+            size = self._writing = len(message) + MESSAGE_COST
             try:
                 await context.write(message)
             except grpc.aio.InternalError:
                 # The caller went away while it was sent; mostly, but not always, gRPC cancels us.
                 raise asyncio.CancelledError from None
-            self._unsent -= len(message) + MESSAGE_COST
+            self._writing = 0
+            self._unsent -= size
+            self._reader.sent(size)
             if turn is not None:
                 self._open.discard(turn)
             self._room.set()
@@ -232,7 +248,12 @@ class InferenceStream:
         self._line.append(turn)
         self._largest = max(self._largest, len(message))
         try:
-            turn.request = request = tools.codec.decode(message, call.deadline, call.tenant)
+            request = tools.codec.decode(message, call.deadline, call.tenant)
+            if call.check is not None:
+                call.check(request.header.model_name)  # before the turn has it: counted like others
+            turn.request = request
+            if call.trace is not None:
+                call.trace.begin(request)
             if call.forward is not None:
                 call.forward(request)
             turn.entry = entry = tools.engine.submit(
@@ -256,7 +277,7 @@ class InferenceStream:
                 request.release()
             # It may end the call, and then stays for a while, with all frames that it passed.
             error.__traceback__ = None
-        self._count(request, self._tools.statuses.code_of(error).name)
+        self._count(request, self._tools.statuses.code_of(error).name, error)
         request_id = _id_of(message) if request is None else request.id
         self._end(turn, self._error_item(turn, error, pb.ModelInferResponse(id=request_id)))
 
@@ -265,20 +286,18 @@ class InferenceStream:
             return
         self._send(_Item(_reply_message(cast("bytes", reply), MORE)))
         if self._unsent > self._tools.limits.nbytes:
-            waiting = self._unsent
-            self._abandon()
             msg = (
-                f"{waiting} bytes of replies wait to be read on this stream, more than the "
+                f"{self._unsent} bytes of replies wait to be read on this stream, more than the "
                 f"{self._tools.limits.nbytes} that may (limits.max_stream_bytes); read faster, or "
                 "ask for less at a time"
             )
-            self._outbox.append(_Item(b"", None, Overloaded(msg, reason="STREAM_UNREAD")))
+            self._fail(Overloaded(msg, reason="STREAM_UNREAD"))
 
     def _ended(self, turn: _Turn, reply: object, error: JitneyError | None) -> None:
         request = cast("Request", turn.request)  # it was submitted
         turn.entry = None  # they refer to each other
         if error is not None:
-            self._count(request, self._tools.statuses.code_of(error).name)
+            self._count(request, self._tools.statuses.code_of(error).name, error)
             response = pb.ModelInferResponse(id=request.id, model_name=request.header.model_name)
             response.parameters[FINAL].bool_param = True
             self._end(turn, self._error_item(turn, error, response))
@@ -293,15 +312,20 @@ class InferenceStream:
             self._news.set()
             self._room.set()
 
-    def _count(self, request: Request | None, code: str) -> None:
+    def _count(self, request: Request | None, code: str, error: Exception | None = None) -> None:
         self._tools.metrics.request_ended(request.model if request else None, METHOD, code)
+        if self._call.trace is not None and request is not None:
+            reason = error.reason if isinstance(error, JitneyError) else ""
+            self._call.trace.end(request, code, reason)
 
     # -- replies --------------------------------------------------------------------------------
 
     def _error_item(self, turn: _Turn, error: Exception, response: pb.ModelInferResponse) -> _Item:
         if self._call.real_status:
             return _Item(b"", turn, error)
-        message = pb.ModelStreamInferResponse(error_message=text_of(error), infer_response=response)
+        message = pb.ModelStreamInferResponse(
+            error_message=text_of(error, turn.request), infer_response=response
+        )
         return _Item(message.SerializeToString(), turn)
 
     def _end(self, turn: _Turn, item: _Item) -> None:
@@ -317,14 +341,29 @@ class InferenceStream:
     def _send(self, item: _Item) -> None:
         if self._over:
             return
+        size = len(item.message) + MESSAGE_COST
+        try:
+            self._reader.add(size)
+        except Overloaded as error:
+            error.__traceback__ = None
+            self._fail(error)
+            return
         self._outbox.append(item)
-        self._unsent += len(item.message) + MESSAGE_COST
+        self._unsent += size
         self._largest = max(self._largest, len(item.message))
+        self._news.set()
+
+    def _fail(self, error: Overloaded) -> None:
+        """End the stream, in place of all that waits."""
+        self._abandon()
+        self._outbox.append(_Item(b"", None, error))
         self._news.set()
 
     def _abandon(self) -> None:
         """Let the engine forget what is left, and drop what was not sent."""
         self._over = True
+        # What is being sent is gRPC's, and stays there until its caller takes it.
+        self._reader.sent(self._reader.nbytes - self._writing)
         self._outbox.clear()
         self._line.clear()
         for turn in list(self._open):

@@ -29,7 +29,7 @@ class Region:
     mapped page that is gone ends the process with SIGBUS. Through a descriptor it is a short read.
     """
 
-    __slots__ = ("__weakref__", "fd", "key", "name", "offset", "size", "writable")
+    __slots__ = ("__weakref__", "fd", "key", "name", "offset", "owner", "size", "writable")
 
     def __init__(
         self,
@@ -40,12 +40,15 @@ class Region:
         size: int,
         *,
         writable: bool,
+        owner: str = "",
     ) -> None:
         """Take over a descriptor.
 
         :param offset: where the region starts in its object, in bytes.
         :param size: how many bytes it has.
+        :param owner: the name of the principal whose it is, empty where callers have none.
         """
+        self.owner = owner
         self.name = name
         self.key = key
         self.fd = fd

@@ -10,6 +10,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jitney.access import current
 from jitney.errors import (
     InvalidRequest,
     JitneyError,
@@ -44,6 +45,8 @@ class RegionRegistry:
     - A region that is unregistered while requests use it is listed until the last of them has
       ended, and cannot be used by new ones. Its name may be given anew at once.
     - While ``enabled`` is False nothing is opened, and nothing is ever registered.
+    - Where callers are asked who they are, each has regions of their own: of others' they neither
+      hear nor can use or forget them, and names may recur.
 
     A client that may register can read and write, through the server, whatever the server's user
     may in that folder; ``prefix`` confines that.
@@ -69,7 +72,8 @@ class RegionRegistry:
         self._max_regions = max_regions
         self._max_bytes = max_bytes
         self._folder = folder
-        self._regions: dict[str, Region] = {}
+        self._regions: dict[tuple[str, str], Region] = {}
+        """By owner and name."""
         self._leaving: weakref.WeakSet[Region] = weakref.WeakSet()
 
     def __repr__(self) -> str:
@@ -87,7 +91,8 @@ class RegionRegistry:
             is reached.
         """
         self.ensure_enabled()
-        if name in self._regions:
+        owner = current().name
+        if (owner, name) in self._regions:
             msg = f"shared memory region '{name}' already in manager"
             raise RegionExists(msg)
         if not 0 < len(name) <= MAX_NAME:
@@ -99,7 +104,9 @@ class RegionRegistry:
         except JitneyError:
             os.close(fd)
             raise
-        self._regions[name] = Region(name, key, fd, offset, size, writable=writable)
+        self._regions[owner, name] = Region(
+            name, key, fd, offset, size, writable=writable, owner=owner
+        )
 
     def unregister(self, name: str = "") -> None:
         """Forget a region, or all of them where no name is given; unknown ones are forgotten too.
@@ -107,7 +114,8 @@ class RegionRegistry:
         :raises NotSupported: while client shared memory is disabled.
         """
         self.ensure_enabled()
-        for gone in [name] if name else list(self._regions):
+        owner = current().name
+        for gone in [(owner, name)] if name else [key for key in self._regions if key[0] == owner]:
             region = self._regions.pop(gone, None)
             if region is not None:
                 self._leaving.add(region)
@@ -117,15 +125,22 @@ class RegionRegistry:
 
         :raises RegionNotFound: when there is none of that name; never while disabled.
         """
+        own = self._own()
         if not name or not self.enabled:
-            # A name that was given anew is listed with its new region.
-            every = (*self._leaving, *self._regions.values())
-            return list({region.name: region for region in every}.values())
-        found = self._regions.get(name) or next((r for r in self._leaving if r.name == name), None)
+            return list(own.values())
+        found = own.pop(name, None)
+        own.clear()  # what raises keeps its variables, and a region lives as long as anybody has it
         if found is None:
             msg = f"Unable to find system shared memory region: '{name}'"
             raise RegionNotFound(msg)
         return [found]
+
+    def _own(self) -> dict[str, Region]:
+        """Return the caller's regions by name, those that are leaving included."""
+        owner = current().name
+        # A name that was given anew is listed with its new region.
+        every = (*self._leaving, *self._regions.values())
+        return {region.name: region for region in every if region.owner == owner}
 
     def window(self, location: Location) -> Window:
         """Return the bytes at a location.
@@ -134,7 +149,7 @@ class RegionRegistry:
         :raises InvalidRequest: when they are not all in it.
         """
         name, offset, size = location
-        region = self._regions.get(name)
+        region = self._regions.get((current().name, name))
         if region is None:
             msg = f"Unable to find shared memory region: '{name}'"
             raise RegionNotFound(msg)

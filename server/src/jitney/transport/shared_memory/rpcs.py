@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jitney.audit import NO_AUDIT
 from jitney.errors import InvalidRequest, RegionNotFound
 from jitney_client.protocol import inference as pb
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from jitney.audit import Audit
     from jitney.transport.shared_memory.registry import RegionRegistry
 
 __all__ = ["SharedMemoryRpcs"]
@@ -23,8 +25,9 @@ class SharedMemoryRpcs:
     forgetting them succeeds, because load generators begin and end with that.
     """
 
-    def __init__(self, registry: RegionRegistry) -> None:
+    def __init__(self, registry: RegionRegistry, audit: Audit = NO_AUDIT) -> None:
         self._registry = registry
+        self._audit = audit
 
     def handlers(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
         """Return the RPCs by name."""
@@ -53,6 +56,9 @@ class SharedMemoryRpcs:
     ) -> pb.SystemSharedMemoryRegisterResponse:
         """SystemSharedMemoryRegister."""
         self._registry.register(request.name, request.key, request.offset, request.byte_size)
+        self._audit.record(
+            "shm.register", region=request.name, key=request.key, bytes=request.byte_size
+        )
         return pb.SystemSharedMemoryRegisterResponse()
 
     async def system_unregister(
@@ -60,6 +66,7 @@ class SharedMemoryRpcs:
     ) -> pb.SystemSharedMemoryUnregisterResponse:
         """SystemSharedMemoryUnregister: one region, or all where there is no name."""
         self._registry.unregister(request.name)
+        self._audit.record("shm.unregister", region=request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
     async def cuda_status(
