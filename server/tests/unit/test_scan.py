@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -391,6 +392,44 @@ def test_no_name_opens_anything_outside(fenced: Path, opened: Callable[[], Any],
         assert found == FoundModel("way-out", error=f"way-out: {LEADS_OUT}")
     else:
         assert found is None
+
+
+WAYS = (
+    *("..", ".", "/", "//", "\\", "inside", "outside", "way-out", "root", "1", "model.toml", "\0"),
+    *(
+        " ",
+        "\n",
+        "\t",
+        "%2e",
+        "%2f",
+        "\u2024",
+        "\uff0e",
+        "\uff0f",
+        "~",
+        "$HOME",
+        "C:",
+        "a",
+        "-",
+        "\udcff",
+    ),
+)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_names_open_nothing_outside(
+    fenced: Path, opened: Callable[[], Any]
+) -> None:
+    """R21: no name that is put together of ways out of a folder leads out, or to another model."""
+    chance = random.Random(21)  # noqa: S311  # a test, not a secret
+    models = set()
+    with opened() as paths:
+        for _ in range(100_000):
+            name = "".join(chance.choices(WAYS, k=chance.randint(1, 5)))
+            if (found := scan_model([fenced], name)) is not None:
+                models.add((name, found.error))
+
+    assert {("inside", None), ("way-out", f"way-out: {LEADS_OUT}")} == models
+    assert set() == {path for path in paths if os.path.commonpath((path, fenced)) != str(fenced)}
 
 
 def found_with(*versions: FoundVersion) -> FoundModel:

@@ -66,6 +66,9 @@ def _lines(archive: Archive) -> Iterator[str]:
     for title, care in zip(_titles("care"), archive.cares, strict=False):
         times = f", {care.times} times" if care.times > 1 else ""
         yield f"{title}{care.operation} in {care.where}{times}: {care.why}"
+    refused = [finding for finding in archive.findings if finding.refused]
+    for title, finding in zip(_titles("refused"), refused, strict=False):
+        yield f"{title}{finding.what} in {finding.where}: {finding.why}"
     for title, text in zip(_titles("missing"), archive.missing(), strict=False):
         yield f"{title}{text}"
     if signature is None and archive.kind is not Kind.UNKNOWN:

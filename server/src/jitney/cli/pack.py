@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitney.cli.failure import CommandError
+from jitney.cli.manifest import add_key_flags, read_key
 from jitney.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jitney.repository.manifest import ModelManifest
+    from jitney.repository.signature import Signer
     from jitney.signature import TensorSpec
 
 __all__ = ["add_parser", "run"]
@@ -28,6 +30,7 @@ examples:
   jitney pack model.pt -o packed.pt --input 'image:FP32[N,1,8,8]' --output 'logits:FP32[N,10]'
   jitney pack model.pt -o packed.pt --input 'ids:INT64[N,L]:0..30521' --samples texts.npz
   jitney pack model.pt -o packed.pt --toml model.toml --labels labels.txt
+  jitney pack model.pt -o models/digits/1/model.pt --sign key.pem
 """
 
 
@@ -76,11 +79,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="example inputs by name (.npz), one sample per file; repeated; made up if not given",
     )
     parser.add_argument("--description", default="", metavar="TEXT", help="what the model does")
+    parser.add_argument(
+        "--manifest",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="write a manifest.json of the file's folder as well; so where nothing is said if the "
+        "folder is a version's, as in models/NAME/1/model.pt",
+    )
+    add_key_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the packed file and say what is in it."""
+    signer = read_key(arguments)  # before anything that takes time
     manifest = _read_toml(arguments.toml)
     inputs = _either("input", arguments.inputs, manifest.inputs)
     outputs = _either("output", arguments.outputs, manifest.outputs)
@@ -110,7 +122,20 @@ def run(arguments: argparse.Namespace) -> int:
     takes, gives = (", ".join(map(write_tensor, s)) for s in (signature.inputs, signature.outputs))
     size = arguments.out.stat().st_size
     sys.stdout.write(f"{arguments.out}: {takes} -> {gives} ({size} bytes)\n")
+    _list_folder(arguments, signer)
     return 0
+
+
+def _list_folder(arguments: argparse.Namespace, signer: Signer | None) -> None:
+    """Write the manifest of the folder of the new file, and its signature, where asked for."""
+    from jitney.packing.listing import write_manifest  # noqa: PLC0415  # only here
+    from jitney.repository.units import is_version, unit_of  # noqa: PLC0415
+
+    folder = arguments.out.resolve().parent
+    wanted = is_version(folder) if arguments.manifest is None else arguments.manifest
+    if wanted or signer is not None:
+        count = write_manifest(unit_of(folder), signer)
+        sys.stdout.write(f"{count} files listed{' and signed' if signer else ''}\n")
 
 
 def _read_toml(file: Path | None) -> ModelManifest:

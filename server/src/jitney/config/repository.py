@@ -52,6 +52,39 @@ class RepositorySettings:
         low=1,
         high=MAX_WIRE_MESSAGE,
     )
+    model_integrity: str = setting(
+        "check",
+        "check refuses a folder whose manifest.json (jitney manifest) lists other files, or files "
+        "with other digests, than are there; require also refuses folders without one; off looks "
+        "at none",
+        choices=("off", "check", "require"),
+    )
+    model_signature: str = setting(
+        "off",
+        "require refuses what has no model.sig (OpenSSF Model Signing) by one of the keys in "
+        "model_signature_key",
+        choices=("off", "require"),
+    )
+    model_signature_key: tuple[Path, ...] = setting(
+        (),
+        "public key (PEM, P-256, P-384 or P-521) that signatures of models are checked with; may "
+        "be repeated",
+        form="one or more files",
+    )
+    model_scan: str = setting(
+        "refuse",
+        "what becomes of a model whose code touches files, runs while it is loaded or uses what "
+        "is no part of torch: refuse, warn (load it, and say so), or off",
+        choices=("refuse", "warn", "off"),
+    )
+    model_scan_allow: str = setting(
+        "",
+        "SHA-256 digests of model files that are loaded whatever model_scan finds in them, "
+        "separated by commas, or the flag repeated",
+        pattern=r"([0-9a-f]{64}(,[0-9a-f]{64})*)?",
+        form="SHA-256 digests in lower-case hexadecimal, separated by commas",
+        is_list=True,
+    )
     exit_on_error: bool = setting(
         default=False, help_="end when a model fails to load at the start"
     )
@@ -60,12 +93,15 @@ class RepositorySettings:
     )
 
     def __post_init__(self) -> None:
-        """Check that models are only named where that means something.
+        """Check that models are only named, and signatures demanded, where that means something.
 
         :raises ConfigError: when it does not.
         """
         if self.load_model and self.model_control_mode != "explicit":
             msg = "repository.load_model: needs --model-control-mode explicit"
+            raise ConfigError(msg)
+        if self.model_signature == "require" and not self.model_signature_key:
+            msg = "repository.model_signature: require needs --model-signature-key"
             raise ConfigError(msg)
         if self.allow_model_uploads and self.model_control_mode != "explicit":
             msg = "repository.allow_model_uploads: needs --model-control-mode explicit"

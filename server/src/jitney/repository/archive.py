@@ -13,6 +13,7 @@ from jitney.errors import ConfigError, ModelError
 from jitney.repository.code import Argument, Care, find_cares, read_forward
 from jitney.repository.container import Container
 from jitney.repository.pickles import StoredTensor, read_pickle, root_class
+from jitney.repository.static_scan import Finding, scan_archive
 from jitney.samples import EXTRA_FILE as SAMPLES_FILE
 from jitney.samples import MAX_BYTES as MAX_SAMPLES_BYTES
 from jitney.samples import read_samples
@@ -60,6 +61,8 @@ class Archive:
     constants, and ``weights`` the same by datatype as far as it can be told. ``arguments`` and
     ``returns`` are those of ``forward``; ``traced`` are the inputs that ``torch.jit.trace`` saw
     (empty for a scripted model), ``extra_files`` the names of everything attached to the file.
+    ``cares`` are what a person should know of its code, ``findings`` what speaks against loading it
+    or has to be said when it is.
     """
 
     kind: Kind
@@ -73,6 +76,7 @@ class Archive:
     weight_bytes: int
     weights: dict[str, int]
     extra_files: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
     def missing(self) -> list[str]:
         """Return what the file lacks, each with what to do about it."""
@@ -166,8 +170,10 @@ def _read(container: Container) -> Archive:
     cares: tuple[Care, ...] = ()
     traced: tuple[StoredTensor, ...] = ()
     weights: dict[str, int] = {}
+    findings: tuple[Finding, ...] = ()
     if kind is Kind.TORCHSCRIPT:
         sources = _read_sources(container)
+        findings = scan_archive(container, sources)
         cares = find_cares(sources)
         forward = _read_forward(container, sources)
         if forward is not None:
@@ -188,6 +194,7 @@ def _read(container: Container) -> Archive:
         ),
         weights=weights,
         extra_files=tuple(name.removeprefix("extra/") for name in container.names("extra/")),
+        findings=findings,
     )
 
 

@@ -47,6 +47,9 @@ def real_path(path: Path, real_root: str) -> str:
     except OSError as error:
         msg = f"{path.name}: {_plain(error)}"
         raise ModelError(msg) from None
+    except ValueError:  # a NUL in it, or what no file system can write
+        msg = f"{path.name!a}: cannot be the name of a file"
+        raise ModelError(msg) from None
     if os.path.commonpath((real_root, real)) != real_root:
         msg = f"{path.name}: leads out of the model repository, and is not followed"
         raise ModelError(msg)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from jitney.audit import NO_AUDIT
 from jitney.errors import (
     BadOverride,
     ConfigError,
@@ -16,36 +18,30 @@ from jitney.errors import (
     LoadRefused,
     UnknownToLoad,
 )
+from jitney.repository.audited import FAILED
+from jitney.repository.integrity import integrity_of
 from jitney.repository.load_request import LoadRequest, check_name, failed, read_load_request
 from jitney.repository.manifest import ModelManifest
 from jitney.repository.name_locks import NameLocks
-from jitney.repository.preparing import WARMUP_FOLDER, from_path
-from jitney.repository.scan import (
-    FoundModel,
-    FoundVersion,
-    scan,
-    scan_model,
-    select_versions,
-    with_manifest,
-)
-from jitney.repository.side_files import nothing_to_read, reader_of
+from jitney.repository.preparing import WARMUP_FOLDER
+from jitney.repository.scan import FoundModel, FoundVersion, scan, scan_model, with_manifest
+from jitney.repository.sights import Sight, look
 from jitney.repository.triton.effective import effective_config
 from jitney.repository.triton.override import overridden
 from jitney.repository.turnover import Turnover, Wanted
-from jitney.repository.uploads import uploaded
+from jitney.repository.wishes import NO_FILES, reader_in, wanted_of
 from jitney.types import ModelRef
 from jitney_client.protocol import inference as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
-    from pathlib import Path
 
+    from jitney.audit import Audit
     from jitney.config import RepositorySettings
     from jitney.execution.loading import Loader
     from jitney.repository.load_request import Value
     from jitney.repository.preparing import Preparer
     from jitney.repository.repository import Model, Repository
-    from jitney.repository.side_files import ReadFile
     from jitney.repository.uploads import Files
     from jitney.telemetry.metrics import Metrics
 
@@ -59,19 +55,7 @@ NOT_ALLOWED: Final = "explicit model load / unload is not allowed if polling is 
 """Triton's words, for every mode but the explicit one."""
 ALL: Final = "*"
 """In place of the names of models to load: all that there are."""
-NO_FILES: Final[Files] = {}
 STOPPING: Final = "the server is shutting down"
-
-
-class _Sight(NamedTuple):
-    """What was seen of a model: equal as long as nothing about it changed.
-
-    ``stamps`` tell a model's files by what costs nothing to ask. A new stamp on an old file costs
-    a reading of it, and nothing more.
-    """
-
-    found: FoundModel
-    stamps: tuple[tuple[int, int, int], ...]
 
 
 class ModelControl:
@@ -94,19 +78,23 @@ class ModelControl:
         settings: RepositorySettings,
         say: Callable[[str], None],
         metrics: Metrics | None = None,
+        audit: Audit = NO_AUDIT,
     ) -> None:
         """Look nowhere yet.
 
         :param say: is told what the operator should see.
+        :raises ConfigError: when a key for signatures cannot be read.
         """
-        self.turnover = Turnover(repository, preparer, loader, say, metrics)
+        self.turnover = Turnover(repository, preparer, loader, say, metrics, audit)
+        self._audit = audit
         self._repository = repository
         self._preparer = preparer
         self._settings = settings
         self._roots = settings.model_repository
+        self._integrity = integrity_of(settings)
         self._say = say
         self._locks = NameLocks()
-        self._seen: dict[str, _Sight] = {}
+        self._seen: dict[str, Sight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -121,7 +109,7 @@ class ModelControl:
 
         :raises ConfigError: when a repository itself cannot be read.
         """
-        self._seen = _look(self._roots)
+        self._seen = look(self._roots, self._integrity)
         for name in self._seen:
             self._repository.add(name)
 
@@ -193,7 +181,7 @@ class ModelControl:
         """
         if self._settings.model_control_mode != "explicit":
             return
-        there = {found.name for found in await _in_thread(scan, self._roots)}
+        there = {found.name for found in await _in_thread(scan, self._roots, self._integrity)}
         for name in there - set(self._repository.names()):
             self._repository.add(name)
         for name in set(self._repository.names()) - there:
@@ -237,7 +225,7 @@ class ModelControl:
             found: FoundModel | None = FoundModel(name, ModelManifest(), versions)
         else:
             try:
-                found = await _in_thread(scan_model, self._roots, name)
+                found = await _in_thread(scan_model, self._roots, name, self._integrity)
             except ConfigError as error:
                 log.warning("%s", error)  # it names folders of the operator's
                 raise LoadRefused(failed(name, "it cannot be read")) from None
@@ -246,9 +234,22 @@ class ModelControl:
             if model is not None and model.is_known_only:
                 self._repository.discard(name)
             raise UnknownToLoad(failed(name))
+        self._record_request(name, request)
         if request.config is not None:
             found = await _in_thread(self._overridden, found, request)
         await self._serve(found, request.files)
+
+    def _record_request(self, name: str, request: LoadRequest) -> None:
+        """Tell the audit log what came with a load: it is in no folder."""
+        for version, files in request.files.items():
+            for file, data in files.items():
+                digest = hashlib.sha256(data).hexdigest()
+                self._audit.record(
+                    "model.upload", model=name, version=version, file=file, sha256=digest
+                )
+        if request.config is not None:
+            digest = hashlib.sha256(request.config.encode()).hexdigest()
+            self._audit.record("config.model", model=name, sha256=digest, config=request.config)
 
     def _overridden(self, found: FoundModel, request: LoadRequest) -> FoundModel:
         """Return a model as it would be found if it were configured as a caller wants it."""
@@ -256,10 +257,10 @@ class ModelControl:
         if base is None or text is None:
             return found
         try:
-            wanted = _wanted(found, base, request.files)
+            wanted = wanted_of(found, base, self._integrity, request.files)
             effective = self._effective(found.name, base, wanted)
             manifest, warnings = overridden(
-                base, effective, text, name=found.name, read_file=_reader(found)
+                base, effective, text, name=found.name, read_file=reader_in(found)
             )
             return with_manifest(found, manifest, warnings)
         except JitneyError as error:
@@ -290,13 +291,15 @@ class ModelControl:
             log.warning("model %s: %s", name, warning)
         manifest = found.manifest
         if found.error is not None or manifest is None:
+            self._audit.record(found.error_event, model=name, why=found.error)
             raise self._refused(model, found.error or "it cannot be read")
-        wanted = await _in_thread(_wanted, found, manifest, files)
+        wanted = await _in_thread(wanted_of, found, manifest, self._integrity, files)
         if not wanted:
             file = manifest.runtime.file
             why = f"no version found: put the model at <name>/<number>/{file}"
+            self._audit.record(FAILED, model=name, why=why)
             raise self._refused(model, why)
-        read_warmup = _reader(found, WARMUP_FOLDER)
+        read_warmup = reader_in(found, WARMUP_FOLDER)
         failures = await self.turnover.bring(model, wanted, manifest, read_warmup)
         if failures:
             reasons = "; ".join(
@@ -331,7 +334,7 @@ class ModelControl:
         place, and is tried again when it has changed.
         """
         try:
-            sights = await _in_thread(_look, self._roots)
+            sights = await _in_thread(look, self._roots, self._integrity)
         except ConfigError as error:
             # Nothing is unloaded because a disk is away for a moment.
             log.warning("%s", error)
@@ -353,39 +356,6 @@ class ModelControl:
             self._say(f"{name}: unloading, it is not in the model repository any more")
             model.vanished = True
             self.turnover.take_out(model)
-
-
-def _look(roots: Sequence[Path]) -> dict[str, _Sight]:
-    return {found.name: _Sight(found, _stamps(found)) for found in scan(roots)}
-
-
-def _stamps(found: FoundModel) -> tuple[tuple[int, int, int], ...]:
-    stamps = []
-    for version in found.versions:
-        if version.path is not None:
-            try:
-                status = version.path.stat()
-            except OSError:
-                continue  # gone since; the next look tells
-            stamps.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(stamps)
-
-
-def _wanted(found: FoundModel, manifest: ModelManifest, files: Files = NO_FILES) -> list[Wanted]:
-    """Return the versions that should be served, ascending."""
-    if files:
-        return uploaded(found.name, files, manifest)
-    return [
-        Wanted(one.version, None if one.path is None else from_path(one.path), one.error)
-        for one in select_versions(found, manifest.versions)
-    ]
-
-
-def _reader(found: FoundModel, folder: str = "") -> ReadFile:
-    """Return what reads the files of a model's folder, or of one in it."""
-    if found.folder is None:
-        return nothing_to_read
-    return reader_of(found.folder / folder, found.root)
 
 
 async def _in_thread(call: Callable[..., T], *arguments: object) -> T:

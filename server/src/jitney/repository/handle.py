@@ -17,7 +17,7 @@ from jitney.sequencing import fill
 from jitney.splitting import MAX_PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from jitney.datatypes import DataType
     from jitney.load_report import LoadReport
@@ -97,6 +97,8 @@ class ModelVersion:
         self.state = VersionState.LOADING
         self.reason = "loading"
         self.reports: dict[str, LoadReport] = {}
+        self._before: tuple[LoadReport, ...] = ()
+        self._back_at = 0.0
         self._expected = set(devices)
         self._plans: dict[RequestHeader, Plan] = {}
         self._keys: dict[tuple[tuple[tuple[int, ...] | None, ...], int], BatchKey] = {}
@@ -106,11 +108,16 @@ class ModelVersion:
         return f"<ModelVersion {self.ref} {self.state.value} on {sorted(self.reports)}>"
 
     @property
+    def _known(self) -> Collection[LoadReport]:
+        """What the loads found out; while no device has it, what the last one that had it did."""
+        return self.reports.values() or self._before
+
+    @property
     def max_batch_size(self) -> int:
         """The batch limit in rows that holds on every device; 0 without a batch dimension."""
         if not self.signature.batched:
             return 0
-        limits = [report.max_batch_size for report in self.reports.values()]
+        limits = [report.max_batch_size for report in self._known]
         return min([self.limits.max_batch_size, *limits])
 
     @property
@@ -120,7 +127,7 @@ class ModelVersion:
         Where one row may change another's answer, or nobody proved that it cannot, a request is a
         batch of its own: its rows are together because its caller sent them so.
         """
-        proved = all(report.batchable for report in self.reports.values())
+        proved = all(report.batchable for report in self._known)
         return self.signature.batched and self.limits.shared and proved
 
     @property
@@ -169,9 +176,14 @@ class ModelVersion:
         self._plans.clear()
         self._keys.clear()
 
-    def gone(self, device: str, why: str) -> None:
-        """Note that a device no longer has it, and will have it again."""
-        self.reports.pop(device, None)
+    def gone(self, device: str, why: str, back_at: float = 0.0) -> None:
+        """Note that a device no longer has it, and will have it again.
+
+        :param back_at: when, in the clock's seconds; 0 where nobody knows, or it takes long.
+        """
+        report = self.reports.pop(device, None)
+        if report is not None and not self.reports:
+            self._before, self._back_at = (report,), back_at
         if not self.reports and self.state is VersionState.READY:
             self.state, self.reason = VersionState.LOADING, why
 
@@ -182,16 +194,18 @@ class ModelVersion:
         if not self._expected:
             self.state, self.reason = VersionState.UNAVAILABLE, why
 
-    def plan(self, header: RequestHeader) -> Plan:
+    def plan(self, header: RequestHeader, deadline: float = 0.0) -> Plan:
         """Return what follows from a header.
 
+        :param deadline: of the request. Where the only worker is just being replaced, and will be
+            back before it, the request may wait for that.
         :raises InvalidRequest: when it breaks the contract.
         :raises BatchTooLarge: when it has too many rows, or rows too large for a slot. What is
             larger than a batch and may be served in parts is not too large.
         :raises ModelNotReady: while no device has the version, but one will.
         :raises ModelLoadFailed: when no device will.
         """
-        if self.state is not VersionState.READY:
+        if self.state is not VersionState.READY and not self._returns_by(deadline):
             self.ensure_ready()
         plan = self._plans.get(header)
         if plan is None:
@@ -209,6 +223,11 @@ class ModelVersion:
                     self._plans.clear()
                 self._plans[header] = plan
         return plan
+
+    def _returns_by(self, deadline: float) -> bool:
+        """Whether it was here, and is expected back by then; a sequence would find no state."""
+        returns = self.state is VersionState.LOADING and self.sequence is None
+        return returns and 0.0 < self._back_at < deadline
 
     def ensure_ready(self) -> None:
         """Do nothing while at least one device has it.

@@ -55,6 +55,6 @@ class Poller:
             await self._poll()
         except Exception:
             # One look that fails must not be the last one.
-            log.exception("polling the model repository failed")
+            log.exception("a look failed: %r", self._poll)
         self._task = None
         self.start()

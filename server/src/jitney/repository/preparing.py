@@ -18,6 +18,7 @@ from jitney.repository.limits import limits_of
 from jitney.repository.manifest import FILE_NAME, TRITON_FILE_NAME, resolve_signature
 from jitney.repository.placing import place
 from jitney.repository.room import rows_that_fit
+from jitney.repository.scan_policy import ScanPolicy
 from jitney.repository.sealed import seal
 from jitney.repository.side_files import nothing_to_read
 from jitney.signature import Signature
@@ -31,14 +32,16 @@ if TYPE_CHECKING:
     from jitney.builtin import BuiltinSpec
     from jitney.config import BatchingSettings
     from jitney.execution.loading import HeldFile
+    from jitney.repository.archive import Archive
     from jitney.repository.manifest import ModelManifest, WarmupManifest
     from jitney.repository.sealed import SealedFile
     from jitney.repository.side_files import ReadFile
     from jitney.types import ModelRef
 
     Source = Callable[[], SealedFile]
+    Vet = Callable[[SealedFile], str]
 
-__all__ = ["WARMUP_FOLDER", "Candidate", "Preparer", "from_path"]
+__all__ = ["WARMUP_FOLDER", "Candidate", "Preparer", "from_path", "unvetted"]
 
 WARMUP_FOLDER: Final = "warmup"
 """The folder of a model's folder in which the files of its warm-up samples are."""
@@ -49,16 +52,25 @@ MADE_UP: Final[Mapping[str, Literal["zero", "random"]]] = {"zero": "zero", "rand
 
 
 class Candidate(NamedTuple):
-    """A version that is ready to be loaded, as callers see it and as a loader does."""
+    """A version that is ready to be loaded, as callers see it and as a loader does.
+
+    ``signer`` is the fingerprint of the key that signed its files, empty where none was asked for.
+    """
 
     handle: ModelVersion
     spec: LoadSpec
     warnings: tuple[str, ...] = ()
+    signer: str = ""
 
 
 def from_path(path: Path) -> Source:
     """Return how to read a model's file: hashed, into memory that cannot change any more."""
     return lambda: seal(path)
+
+
+def unvetted(_: SealedFile) -> str:
+    """Demand nothing of a model's file."""
+    return ""
 
 
 class Preparer:
@@ -75,13 +87,17 @@ class Preparer:
         devices: Sequence[str],
         say: Callable[[str], None],
         now: Callable[[], float],
+        scan: ScanPolicy | None = None,
     ) -> None:
         """Prepare nothing yet.
 
         :param devices: the names of the server's.
         :param say: is told what the operator should see while models load.
         :param now: monotonic seconds, to say it no more than once a second.
+        :param scan: what becomes of files in which something is found; refused, unless it says
+            otherwise.
         """
+        self._scan = scan or ScanPolicy()
         self._defaults = defaults
         self._slot_bytes = slot_bytes
         self._devices = devices
@@ -94,11 +110,13 @@ class Preparer:
         source: Source | None,
         manifest: ModelManifest,
         read_warmup: ReadFile = nothing_to_read,
+        vet: Vet = unvetted,
     ) -> Candidate:
         """Return a version as it would be loaded; takes as long as reading and hashing its file.
 
         :param source: reads its file; None for a built-in model.
         :param read_warmup: reads the files that its warm-up names.
+        :param vet: is asked whether the file is the one that was promised, before it is read.
         :raises ModelError: when the file is not what it should be, no device may have it, or one
             row of it is larger than a batch buffer.
         :raises ConfigError: when its operator and its author contradict each other.
@@ -106,14 +124,23 @@ class Preparer:
         devices, warnings = place(manifest, self._devices)
         if manifest.builtin is not None:
             signature = _builtin_signature(manifest, manifest.builtin)
-            digest = hashlib.sha256(repr(manifest).encode()).hexdigest()
+            digest, signer = hashlib.sha256(repr(manifest).encode()).hexdigest(), ""
             reopen: Callable[[], AbstractContextManager[HeldFile]] = _no_file
             runs_on: tuple[str, ...] = (device_of(ref),)
         else:
             if source is None:
                 msg = "it has no file"
                 raise ModelError(msg)
-            signature, digest = _read(source, manifest)
+            with source() as sealed:
+                digest = sealed.sha256
+                try:
+                    signer = vet(sealed)
+                    archive = _read(sealed)
+                    warnings = (*warnings, *self._scan.judge(archive.findings, digest))
+                    signature = _signature(archive, manifest)
+                except ModelError as error:
+                    error.digest = digest
+                    raise
             reopen = _unchanged(source, digest)
             runs_on = devices
         limits = limits_of(manifest, self._defaults, self._slot_bytes)
@@ -140,7 +167,7 @@ class Preparer:
             warmup=tuple(_sample(given, most_rows, read_warmup) for given in manifest.warmup),
         )
         spec = LoadSpec(ref, options, reopen, self._progress(ref), devices, manifest.builtin)
-        return Candidate(handle, spec, warnings)
+        return Candidate(handle, spec, warnings, signer)
 
     def _progress(self, ref: ModelRef) -> Callable[[str, str], None]:
         told_at = self._now()
@@ -154,14 +181,20 @@ class Preparer:
         return progress
 
 
-def _read(source: Source, manifest: ModelManifest) -> tuple[Signature, str]:
-    with source() as sealed:
-        with open(f"/proc/self/fd/{sealed.fd}", "rb") as file:  # noqa: PTH123  # a descriptor
-            archive = read_archive(file)
-        digest = sealed.sha256
+def _read(sealed: SealedFile) -> Archive:
+    with open(f"/proc/self/fd/{sealed.fd}", "rb") as file:  # noqa: PTH123  # a descriptor
+        archive = read_archive(file)
     if archive.kind is Kind.UNKNOWN:
         msg = f"it lacks {'; '.join(archive.missing())}"
         raise ModelError(msg)
+    if archive.kind is not Kind.TORCHSCRIPT:
+        # A worker could not load it either, and nobody looked through its code.
+        msg = f"its file is of the kind {archive.kind.value}, and only TorchScript is served"
+        raise ModelError(msg)
+    return archive
+
+
+def _signature(archive: Archive, manifest: ModelManifest) -> Signature:
     signature = resolve_signature(manifest, archive.signature)
     if signature is None:
         also = f", or add input and output to {TRITON_FILE_NAME}" if manifest.config else ""
@@ -170,7 +203,7 @@ def _read(source: Source, manifest: ModelManifest) -> tuple[Signature, str]:
             f"{FILE_NAME} into its folder, such as this:\n{archive.skeleton()}"
         )
         raise ModelError(msg)
-    return signature, digest
+    return signature
 
 
 def _builtin_signature(manifest: ModelManifest, builtin: BuiltinSpec) -> Signature:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from jitney.audit import NO_AUDIT
 from jitney.errors import InvalidRequest, ModelLoadFailed, ModelNotFound
 from jitney.repository.handle import ModelVersion, VersionState
 from jitney.types import ModelRef
@@ -13,6 +14,7 @@ from jitney.types import ModelRef
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jitney.audit import Audit
     from jitney.errors import ModelError
     from jitney.load_report import LoadReport
 
@@ -92,8 +94,12 @@ class Repository:
     - It does nothing by itself: ``control.ModelControl`` loads and unloads, devices tell the rest.
     """
 
-    def __init__(self) -> None:
-        """Hold nothing yet."""
+    def __init__(self, audit: Audit = NO_AUDIT) -> None:
+        """Hold nothing yet.
+
+        :param audit: is told of devices that lost what they had.
+        """
+        self.audit = audit
         self._models: dict[str, Model] = {}
         self._loads: dict[ModelRef, ModelVersion] = {}
         self._next_load: dict[tuple[str, int], int] = {}
@@ -173,13 +179,18 @@ class Repository:
         if (version := self.version(ref)) is not None:
             version.refused(device, str(error))
 
-    def device_down(self, device: str) -> None:
-        """Note that a device lost all its versions and will have them again."""
+    def device_down(self, device: str, back_at: float = 0.0) -> None:
+        """Note that a device lost all its versions and will have them again.
+
+        :param back_at: when, in the clock's seconds; 0 where nobody knows, or it takes long.
+        """
+        self.audit.record("worker.lost", device=device)
         for version in self.loads():
-            version.gone(device, f"the worker of {device} is being replaced")
+            version.gone(device, f"the worker of {device} is being replaced", back_at)
 
     def device_failed(self, device: str, why: str) -> list[ModelRef]:
         """Note that a device was given up; return the versions that no device has any more."""
+        self.audit.record("device.failed", device=device, why=why)
         lost = []
         for version in self.loads():
             version.refused(device, f"device {device} failed: {why}")

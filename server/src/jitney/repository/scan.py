@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jitney.errors import ConfigError, JitneyError, ModelError
+from jitney.repository.audited import FAILED, event_of
 from jitney.repository.containment import real_path, safe_model_name
+from jitney.repository.contents import FolderContents
+from jitney.repository.integrity import NO_CHECKS, NOTHING_PROMISED
 from jitney.repository.manifest import (
     FILE_NAME,
     MAX_VERSION,
@@ -24,13 +27,16 @@ from jitney.repository.manifest import (
     ModelManifest,
     VersionPolicy,
 )
-from jitney.repository.manifest_reader import read_manifest
-from jitney.repository.side_files import is_plain_name, reader_of
+from jitney.repository.manifest_reader import parse_manifest
+from jitney.repository.side_files import decoded, is_plain_name, reader_of
 from jitney.repository.triton.mapping import MODEL_SUFFIXES, manifest_of
-from jitney.repository.triton.text import read_config
+from jitney.repository.triton.text import parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from jitney.repository.integrity import Integrity, Promise
+    from jitney.repository.side_files import ReadFile
 
 __all__ = [
     "MODEL_FILE",
@@ -67,7 +73,8 @@ class FoundModel:
     to printable ASCII. ``manifest`` is None exactly where ``error`` is set. ``versions`` ascend.
     ``folder`` is where it really is, and ``root`` what links in it must not lead out of; both are
     unset where the folder could not be read.
-    Error texts hold no path, so they may be shown to callers.
+    Error texts hold no path, so they may be shown to callers. ``error_event`` is what the audit log
+    calls the error.
     """
 
     name: str
@@ -77,14 +84,17 @@ class FoundModel:
     warnings: tuple[str, ...] = ()
     folder: Path | None = None
     root: str = ""
+    promise: Promise = NOTHING_PROMISED
+    error_event: str = FAILED
 
 
-def scan(roots: Iterable[Path]) -> list[FoundModel]:
+def scan(roots: Iterable[Path], integrity: Integrity = NO_CHECKS) -> list[FoundModel]:
     """Return every model of the roots, sorted by name.
 
     Files beside the models and folders whose name begins with a dot are none of our business (and
     Kubernetes keeps the real files of a mounted volume in such folders).
 
+    :param integrity: what is demanded of the files that a model has beside its versions.
     :raises ConfigError: when a root cannot be listed, or is given twice.
     """
     found: dict[str, FoundModel] = {}
@@ -103,12 +113,14 @@ def scan(roots: Iterable[Path]) -> list[FoundModel]:
             elif name in found:
                 model = FoundModel(name, error=_TWICE)
             else:
-                model = _read_model(root, name)
+                model = _read_model(root, name, integrity)
             found[name] = model
     return sorted(found.values(), key=lambda model: model.name)
 
 
-def scan_model(roots: Iterable[Path], name: str) -> FoundModel | None:
+def scan_model(
+    roots: Iterable[Path], name: str, integrity: Integrity = NO_CHECKS
+) -> FoundModel | None:
     """Return the one model of that name, None where there is none; for a load on request.
 
     :param name: as a caller sent it; a hostile one is looked for nowhere.
@@ -120,7 +132,7 @@ def scan_model(roots: Iterable[Path], name: str) -> FoundModel | None:
     homes = [root for root in resolved if os.path.lexists(Path(root, name))]
     if len(homes) > 1:
         return FoundModel(name, error=_TWICE)
-    return _read_model(homes[0], name) if homes else None
+    return _read_model(homes[0], name, integrity) if homes else None
 
 
 def select_versions(
@@ -213,28 +225,29 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _read_model(root: str, name: str) -> FoundModel:
+def _read_model(root: str, name: str, integrity: Integrity) -> FoundModel:
     try:
         folder = Path(real_path(Path(root, name), root))
-        manifest, warnings = _read_manifest(folder, name, root)
+        promise = integrity.promise(FolderContents(folder, root, is_model=True))
+        read_file = promise.reader(reader_of(folder, root))
+        manifest, warnings = _read_manifest(folder, name, read_file)
         versions, oddities = _read_versions(folder, root, manifest)
     except JitneyError as error:
-        return FoundModel(name, error=str(error))
+        return FoundModel(name, error=str(error), error_event=event_of(error))
     except OSError as error:
         return FoundModel(name, error=f"its folder cannot be listed ({error.strerror})")
     said = (*warnings, *oddities)
-    return FoundModel(name, manifest, versions, warnings=said, folder=folder, root=root)
+    return FoundModel(name, manifest, versions, None, said, folder, root, promise)
 
 
-def _read_manifest(folder: Path, name: str, root: str) -> tuple[ModelManifest, list[str]]:
-    read_file = reader_of(folder, root)
-    path, triton_path = folder / FILE_NAME, folder / TRITON_FILE_NAME
-    if os.path.lexists(path):
+def _read_manifest(folder: Path, name: str, read_file: ReadFile) -> tuple[ModelManifest, list[str]]:
+    has_triton = os.path.lexists(folder / TRITON_FILE_NAME)
+    if os.path.lexists(folder / FILE_NAME):
         ignored = f"{TRITON_FILE_NAME} is ignored: {FILE_NAME}, which is beside it, says it all"
-        warnings = [ignored] if os.path.lexists(triton_path) else []
-        return read_manifest(Path(real_path(path, root)), read_file), warnings
-    if os.path.lexists(triton_path):
-        config = read_config(Path(real_path(triton_path, root)))
+        text = decoded(read_file(FILE_NAME), FILE_NAME)
+        return parse_manifest(text, read_file), [ignored] if has_triton else []
+    if has_triton:
+        config = parse_config(decoded(read_file(TRITON_FILE_NAME), TRITON_FILE_NAME))
         return manifest_of(config, name, read_file=read_file)
     return ModelManifest(), []
 

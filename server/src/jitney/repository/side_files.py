@@ -111,8 +111,9 @@ def read_labels(name: str, where: str, read_file: ReadFile) -> tuple[str, ...]:
     try:
         text = decoded(read_file(name), name)
     except JitneyError as error:
-        msg = f"{where}: {error}"
-        raise ConfigError(msg) from None
+        wrong = ConfigError(f"{where}: {error}")
+        wrong.reason = error.reason  # what a manifest does not let pass stays that for auditors
+        raise wrong from None
     # Not splitlines(), which knows eight more ways to end a line than files have.
     lines = text.replace("\r\n", "\n").rstrip("\n")
     return tuple(lines.split("\n")) if lines else ()

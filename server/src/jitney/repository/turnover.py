@@ -6,18 +6,22 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from jitney.audit import NO_AUDIT
 from jitney.errors import JitneyError, ModelError
+from jitney.repository.audited import digest_of, event_of
 from jitney.repository.handle import VersionState
+from jitney.repository.preparing import unvetted
 from jitney.repository.repository import UNLOADED
 from jitney.repository.side_files import nothing_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from jitney.audit import Audit
     from jitney.execution.loading import Loader, LoadSpec
     from jitney.repository.handle import ModelVersion
     from jitney.repository.manifest import ModelManifest
-    from jitney.repository.preparing import Candidate, Preparer, Source
+    from jitney.repository.preparing import Candidate, Preparer, Source, Vet
     from jitney.repository.repository import Model, Repository
     from jitney.repository.side_files import ReadFile
     from jitney.telemetry.metrics import Metrics
@@ -29,11 +33,15 @@ log = logging.getLogger(__name__)
 
 
 class Wanted(NamedTuple):
-    """A version that should be served; ``error`` says why its file cannot be."""
+    """A version that should be served; ``error`` says why its file cannot be.
+
+    ``vet`` is asked whether the bytes of its file are those that were promised, and by whom.
+    """
 
     version: int
     source: Source | None
     error: str | None = None
+    vet: Vet = unvetted
 
 
 class Turnover:
@@ -52,10 +60,12 @@ class Turnover:
         loader: Loader,
         say: Callable[[str], None],
         metrics: Metrics | None = None,
+        audit: Audit = NO_AUDIT,
     ) -> None:
         """Do nothing yet.
 
         :param say: is told what the operator should see.
+        :param audit: is told what is loaded and unloaded, with the digests of its files.
         """
         self.on_change: Callable[[], None] | None = None
         """Called after what may change which versions are ready, but what devices tell anyway."""
@@ -66,6 +76,7 @@ class Turnover:
         self._loader = loader
         self._say = say
         self._metrics = metrics
+        self._audit = audit
         self._served: dict[ModelRef, LoadSpec] = {}
 
     # -- coming ---------------------------------------------------------------------------------
@@ -100,11 +111,12 @@ class Turnover:
                 raise ModelError(one.error)  # one place notes it
             # Reads and hashes the whole file, so not on the event loop.
             candidate = await asyncio.get_running_loop().run_in_executor(
-                None, self._preparer.prepare, ref, one.source, manifest, read_warmup
+                None, self._preparer.prepare, ref, one.source, manifest, read_warmup, one.vet
             )
         except JitneyError as error:
             self._say(f"{ref}: not loaded: {error}")
             self._count(ref, "failed")
+            self._record(event_of(error), ref, why=str(error), sha256=digest_of(error))
             if not _is_served(current):
                 self._drop_dead(current)
                 model.broken[one.version] = str(error)
@@ -113,9 +125,17 @@ class Turnover:
             log.warning("model %s: %s", ref, warning)
         if current is not None and self._is_same(current, candidate):
             self._count(ref, "unchanged")
+            self._record("model.unchanged", ref, sha256=current.digest)
             return None
         why = await self._load(candidate, current)
         self._count(ref, "loaded" if why is None else "failed")
+        digest = candidate.handle.digest
+        if why is None:
+            devices = ",".join(sorted(candidate.handle.reports))
+            facts = {"sha256": digest, "signer": candidate.signer, "devices": devices}
+            self._record("model.load", ref, **facts)
+        else:
+            self._record("model.load_failed", ref, why=why, sha256=digest)
         return why
 
     def _is_same(self, current: ModelVersion, candidate: Candidate) -> bool:
@@ -161,7 +181,7 @@ class Turnover:
             return "; ".join(dict.fromkeys(reasons)) or "there is no device for it"
         if beside and (before := self._repository.show(handle)) is not None:
             self._say(f"{ref}: takes the place of the version before, which ends its requests")
-            self._retire(before)
+            self._retire(before, "replaced")
         return None
 
     # -- going ----------------------------------------------------------------------------------
@@ -186,11 +206,11 @@ class Turnover:
             if version.state is VersionState.UNAVAILABLE:
                 self._drop(version)
             else:
-                self._retire(version)
+                self._retire(version, "not wanted any more")
         for number in set(model.broken) - numbers:
             del model.broken[number]
 
-    def _retire(self, version: ModelVersion) -> None:
+    def _retire(self, version: ModelVersion, why: str) -> None:
         """Unload a version once its last request has ended."""
         loop = asyncio.get_running_loop()
 
@@ -199,6 +219,7 @@ class Turnover:
             loop.call_soon(self._drop, version)
 
         version.retire()
+        self._record("model.unload", version.ref, why=why, sha256=version.digest)
         if self.on_retire is not None:
             self.on_retire(version.ref)
         if version.in_flight:
@@ -232,6 +253,9 @@ class Turnover:
     def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
+
+    def _record(self, event: str, ref: ModelRef, **facts: str) -> None:
+        self._audit.record(event, model=ref.name, version=ref.version, load=ref.load, **facts)
 
     def _count(self, ref: ModelRef, outcome: str) -> None:
         if self._metrics is not None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
+from jitney.repository.contents import UploadedContents
+from jitney.repository.integrity import NO_CHECKS
 from jitney.repository.scan import FoundModel, FoundVersion, select_versions
 from jitney.repository.sealed import seal_bytes
 from jitney.repository.turnover import Wanted
@@ -12,6 +15,7 @@ from jitney.repository.turnover import Wanted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jitney.repository.integrity import Integrity
     from jitney.repository.manifest import ModelManifest
     from jitney.repository.sealed import SealedFile
 
@@ -45,10 +49,13 @@ class UploadedFile:
         return self._sealed.again()
 
 
-def uploaded(name: str, files: Files, manifest: ModelManifest) -> list[Wanted]:
+def uploaded(
+    name: str, files: Files, manifest: ModelManifest, integrity: Integrity = NO_CHECKS
+) -> list[Wanted]:
     """Return the versions that the policy asks for, out of those that were sent.
 
-    :param files: by version and plain name; what is not the model's own file is not used.
+    :param files: by version and plain name; of those that are not the model's own, only a manifest
+        and a signature are used.
     :raises ModelError: when memory does not suffice.
     """
     there = FoundModel(name, manifest, tuple(FoundVersion(n, None) for n in sorted(files)))
@@ -62,5 +69,7 @@ def uploaded(name: str, files: Files, manifest: ModelManifest) -> list[Wanted]:
             wanted.append(Wanted(found.version, None, why))
         else:
             file = UploadedFile(manifest.runtime.file, data)
-            wanted.append(Wanted(found.version, file))
+            contents = UploadedContents(files[found.version])
+            vet = partial(integrity.vet, contents, manifest.runtime.file)
+            wanted.append(Wanted(found.version, file, None, vet))
     return wanted
