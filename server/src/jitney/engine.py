@@ -82,7 +82,7 @@ class Engine:
             request.model = version.ref
             if version.decoupled and on_reply is None:
                 raise NotSupported(DECOUPLED)  # counted with the others
-            plan = version.plan(header)
+            plan = version.plan(header, request.deadline)
             checked = plan.checked
             if len(request.data) != len(checked.sizes):
                 msg = f"{len(request.data)} tensors came for {len(checked.sizes)} inputs"
@@ -235,14 +235,14 @@ class Engine:
         """Note that a device can take batches."""
         self._scheduler.device_up(device)
 
-    def device_down(self, device: str) -> None:
+    def device_down(self, device: str, back_in: float = 0.0) -> None:
         """Note that a device's worker ended and is being replaced."""
         # Sequences first: what they wait for shall find neither state nor a place any more. Also
         # those of loads that were replaced: the new worker has these too, without their state.
         for version in self._repository.loads():
             if version.sequence is not None and device in version.reports:
                 self._sequencer.forget(version.ref, f"the worker of {device} is being replaced")
-        self._repository.device_down(device)
+        self._repository.device_down(device, self._clock.now() + back_in if back_in else 0.0)
         self._scheduler.device_down(device)
         self._readiness_changed()
 

@@ -43,6 +43,33 @@ def test_a_version_is_ready_while_a_device_has_it() -> None:
     assert "restarting" == version.reason
 
 
+def test_a_request_may_wait_for_a_worker_that_is_expected_back_in_time() -> None:
+    """By the limits that held before; one that would be late, or knows no time, is refused."""
+    version = version_of(devices=())
+    version.loaded("cpu", dataclasses.replace(report(), batchable=False))
+    alone = version.plan(header(3, 4)).key.max_rows
+    version.gone("cpu", "restarting", back_at=50.0)
+
+    assert alone == version.plan(header(3, 4), 50.1).key.max_rows == 3
+    assert VersionState.LOADING is version.state
+    for deadline in (0.0, 50.0):
+        with pytest.raises(ModelNotReady, match="restarting"):
+            version.plan(header(3, 4), deadline)
+    version.refused("cpu", "its device failed")
+    with pytest.raises(ModelLoadFailed):
+        version.plan(header(3, 4), math.inf)
+
+
+def test_a_version_that_is_not_expected_back_takes_no_requests() -> None:
+    """Nor does one that was never here."""
+    version = version_of(devices=("cpu",))
+    version.gone("cpu", "restarting")
+    fresh = version_of(devices=())
+    for one in (version, fresh):
+        with pytest.raises(ModelNotReady):
+            one.plan(header(1, 4), math.inf)
+
+
 def test_a_version_is_unavailable_when_no_device_will_have_it() -> None:
     """One that has it keeps it ready, one that comes back keeps it loading; else it has failed."""
     version = version_of()

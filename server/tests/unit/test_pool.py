@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,6 +14,7 @@ import pytest
 from fake_worker import STAMPS
 from pool_bench import KEY, PATIENCE, FakeCommand, running
 
+from jitney.clock import LoopClock
 from jitney.datatypes import DataType
 from jitney.errors import (
     InferenceFailed,
@@ -22,7 +25,10 @@ from jitney.errors import (
     OutputTooLarge,
     WorkerLost,
 )
+from jitney.execution import device_worker
+from jitney.execution.ending import Cause, Ending
 from jitney.execution.link import worker_environment
+from jitney.execution.worker_life import WorkerLife
 from jitney.load_report import LoadReport
 from jitney.scheduling.batch import BatchKey
 from jitney.signature import TensorSpec
@@ -133,7 +139,6 @@ def test_texts_are_gathered_by_their_bytes_and_cut_by_offsets() -> None:
         ("MODEL", InferenceFailed),
         ("MEMORY", OutOfDeviceMemory),
         ("OUTPUT", OutputTooLarge),
-        ("FAULT", WorkerLost),
     ],
 )
 def test_a_failure_is_the_error_of_its_kind(failure: str, kind: type[JitneyError]) -> None:
@@ -229,6 +234,95 @@ def test_a_hung_batch_costs_its_worker_its_life() -> None:
 
             assert WorkerLost is type(bench.listener.ends[0][1])
             assert ("restarting", "a batch took longer than 0.2 s") == bench.state()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("way", "first"),
+    [
+        ("dies on run", ("whole", False)),  # by a signal that comes from outside
+        ("crashes on run", ("apart", True)),
+        ("another serial", ("apart", True)),
+        ("hangs on run", ("never", True)),
+        ("dies before it begins", ("whole", False)),
+        ("fails: FAULT", ("apart", True)),
+    ],
+)
+def test_what_may_be_run_again_follows_from_how_the_worker_ended(
+    way: str, first: tuple[str, bool]
+) -> None:
+    """Of the batch that it had begun; the one behind it was nobody's doing."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand(way, "well"), batch_timeout=0.3) as bench:
+            await bench.load(KEY)
+            bench.start(KEY, 2)
+            bench.start(KEY, 2)
+            await bench.listener.until_ended(2)
+
+            errors = [error for _, error, _, _ in bench.listener.ends]
+            assert [first, ("whole", False)] == [
+                (error.rerun, error.suspect) for error in errors if isinstance(error, WorkerLost)
+            ]
+            assert all(isinstance(e, WorkerLost) and e.back_in > 0 for e in errors)
+
+    asyncio.run(scenario())
+
+
+def test_a_device_that_failed_is_given_nothing_more() -> None:
+    """The worker that says so is ended at once, and not when it gets round to exiting."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("fails: FAULT", "well")) as bench:
+            await bench.load(KEY)
+            bench.listener.events.clear()
+            bench.start(KEY, 1)
+            await bench.listener.until_ended(1)
+
+            assert [("down", "cpu"), ("completed", "batch")] == bench.listener.events
+            assert "its device failed: the model raised" == bench.state()[1]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_worker_that_is_stopped_is_replaced(busy: bool) -> None:  # noqa: FBT001
+    """Whether it had something to do or not: the kernel says so, long before a batch's limit."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well")) as bench:
+            await bench.load(KEY)
+            bench.listener.events.clear()
+            os.kill(bench.pid(), signal.SIGSTOP)
+            began = bench.clock.now()
+            if busy:
+                bench.start(KEY, 1)
+            await bench.listener.until_event("down", "cpu")
+
+            assert "somebody stopped its process" == bench.state()[1]
+            assert 1.0 < bench.clock.now() - began < 3.0
+            await bench.listener.until_event("loaded", "cpu", "echo/1", "plain")
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_has_a_limit_of_its_own() -> None:
+    """Planned for milliseconds, the second of its shape is given up after 2 s and not a minute."""
+
+    async def scenario() -> None:
+        command = FakeCommand("hangs on its second batch", "well")
+        async with running(command, batch_timeout_factor=100) as bench:
+            await bench.load(KEY)
+            bench.start(KEY, 1, planned=0.001)
+            await bench.listener.until_ended(1)
+            began = bench.clock.now()
+            bench.start(KEY, 1, planned=0.001)
+            await bench.listener.until_ended(2)
+
+            assert [type(None), WorkerLost] == [type(e) for _, e, _, _ in bench.listener.ends]
+            assert "a batch took longer than 2 s" == bench.state()[1]
+            assert 2.0 <= bench.clock.now() - began < 3.0
 
     asyncio.run(scenario())
 
@@ -338,7 +432,7 @@ def test_a_batch_behind_a_load_is_not_taken_for_hung() -> None:
         async with running(command, batch_timeout=0.2) as bench:
             await bench.load(KEY)
             slow = asyncio.ensure_future(bench.load(make_key("slow"), "takes long"))
-            await bench.listener.until(lambda: bench.pool._workers["cpu"]._load is not None)
+            await bench.listener.until(bench.is_loading)
             bench.start(KEY, 1)
             await bench.listener.until_ended(1)
 
@@ -354,13 +448,11 @@ def test_a_model_is_not_blamed_for_the_batch_before_its_load() -> None:
     async def scenario() -> None:
         async with running(FakeCommand("dies on run", "well")) as bench:
             await bench.load(KEY)
-            link = bench.pool._workers["cpu"]._link
-            assert link is not None
-            link._process.send_signal(signal.SIGSTOP)
+            os.kill(bench.pid(), signal.SIGSTOP)
             bench.start(KEY, 1)
             load = asyncio.ensure_future(bench.load(make_key("innocent")))
             await bench.listener.until_event("opened", "innocent")
-            link._process.send_signal(signal.SIGCONT)
+            os.kill(bench.pid(), signal.SIGCONT)
 
             assert [LoadReport] == [type(result) for result in (await load).values()]
             assert WorkerLost is type(bench.listener.ends[0][1])
@@ -498,7 +590,7 @@ def test_a_model_that_is_unloaded_while_it_is_loaded_does_not_stay() -> None:
     async def scenario() -> None:
         async with running(FakeCommand("well")) as bench:
             load = asyncio.ensure_future(bench.load(slow, "takes long"))
-            await bench.listener.until(lambda: bench.pool._workers["cpu"]._load is not None)
+            await bench.listener.until(bench.is_loading)
             bench.pool.unload(slow.model)
 
             [result] = (await load).values()
@@ -545,6 +637,159 @@ def test_a_device_whose_workers_keep_dying_is_given_up() -> None:
     asyncio.run(scenario())
 
 
+def test_a_device_that_was_given_up_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once in a while; when a worker comes up and stays, the device has its models again."""
+    monkeypatch.setattr(device_worker, "PROBE_EVERY", 0.05)
+
+    async def scenario() -> None:
+        async with running(
+            FakeCommand("well", "crashes on run", "exit", "well"), max_restarts=0
+        ) as bench:
+            await bench.load(KEY)
+            bench.listener.events.clear()
+            bench.life().link.kill("a test", Cause.CRASH)
+            await bench.listener.until(lambda: bench.state()[0] == "failed")
+            await bench.listener.until_event("loaded", "cpu", "echo/1", "plain")
+            bench.listener.events.clear()
+            # On probation, one more end is enough; and a probe that does not come up is no news.
+            bench.start(KEY, 1)
+            await bench.listener.until_event("loaded", "cpu", "echo/1", "plain")
+
+            kinds = [event[0] for event in bench.listener.events if event[0] != "progress"]
+            assert ["down", "completed", "failed", "up", "opened", "loaded"] == kinds
+            bench.start(KEY, 1)
+            await bench.listener.until_ended(2)
+            assert bench.listener.ends[1][1] is None
+
+    asyncio.run(scenario())
+
+
+def test_kills_from_outside_do_not_cost_a_device_that_works() -> None:
+    """A worker that has answered and is then killed by somebody else does not count."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well"), max_restarts=0) as bench:
+            await bench.load(KEY)
+            for number in range(3):
+                bench.start(KEY, 1)
+                await bench.listener.until_ended(number + 1)
+                bench.listener.events.clear()
+                os.kill(bench.pid(), signal.SIGKILL)
+                await bench.listener.until_event("loaded", "cpu", "echo/1", "plain")
+            assert ("up", "") == bench.state()
+
+    asyncio.run(scenario())
+
+
+def test_a_spare_takes_over() -> None:
+    """The process that waited becomes the device's worker, and another one begins to wait."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("well"), spares=1) as bench:
+            await bench.load(KEY)
+            bench.start(KEY, 1)
+            await bench.listener.until_ended(1)
+            spare = bench.pool._workers["cpu"]._spare
+            assert spare.life is not None
+            waiting = spare.life
+            await waiting.hello
+            bench.listener.events.clear()
+
+            os.kill(bench.pid(), signal.SIGKILL)
+            await bench.listener.until_event("loaded", "cpu", "echo/1", "plain")
+
+            assert waiting is bench.life()
+            bench.start(KEY, 1)
+            await bench.listener.until_ended(2)
+            assert bench.listener.ends[1][1] is None
+            assert spare.life is not None
+            assert 3 == bench.commands[0].starts
+
+    asyncio.run(scenario())
+
+
+def test_a_spare_that_ends_is_replaced() -> None:
+    """Nobody notices, and no device is given up for it."""
+    spares = asyncio.Event()
+
+    class Told(FakeCommand):
+        def arguments(self, socket_fd: int, memory_fd: int) -> list[str]:
+            if self.starts:
+                spares.set()
+            return super().arguments(socket_fd, memory_fd)
+
+    async def scenario() -> None:
+        async with running(Told("well"), spares=1, max_restarts=0) as bench:
+            await bench.load(KEY)
+            await spares.wait()
+            first = bench.pool._workers["cpu"]._spare.life
+            assert first is not None
+            spares.clear()
+            os.kill(first.link._process.pid, signal.SIGKILL)
+            await first.gone
+            async with asyncio.timeout(PATIENCE):
+                await spares.wait()
+            assert ("up", "") == bench.state()
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_cannot_start_confined_starts_without() -> None:
+    """Where as much as possible was asked for, that is less from then on; the log says so."""
+
+    async def scenario() -> None:
+        command = FakeCommand("unable", "well")
+        command.confinement = "auto"
+        async with running(command, max_restarts=0) as bench:
+            assert ("up", "off") == (bench.state()[0], command.confinement)
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_can_never_start_is_not_tried_five_times() -> None:
+    """What it says is the reason, at once."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand("unable for good")) as bench:
+            assert (
+                "failed",
+                "strict, and it cannot be confined; tried again in 60 s",
+            ) == bench.state()
+            assert 1 == bench.commands[0].starts
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_left_of_workers_that_are_gone() -> None:
+    """After a hundred replacements there are as many descriptors and mappings as after a few."""
+
+    def left() -> tuple[int, int]:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+        return len(list(Path("/proc/self/fd").iterdir())), maps.count("memfd:jitney-slots")
+
+    class Brief(FakeCommand):
+        def arguments(self, socket_fd: int, memory_fd: int) -> list[str]:
+            super().arguments(socket_fd, memory_fd)
+            return ["/bin/false"]
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        clock = LoopClock(loop)
+        command, before = Brief("well"), None
+        for number in range(110):
+            life = WorkerLife(command, loop, clock, lambda *_: None)
+            ending = await life.gone
+            assert Ending("it closed its channel; exit code 1", Cause.CRASH) == ending
+            assert life.link.reap()
+            del life
+            if number == 9:
+                before = left()
+        assert before == left()
+        clock.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_program_that_cannot_be_started_is_a_failed_device() -> None:
     """Even that the interpreter is gone ends in a state with a reason."""
 
@@ -559,7 +804,7 @@ def test_a_program_that_cannot_be_started_is_a_failed_device() -> None:
                 "failed",
                 (
                     "its worker ended 1 times in a minute: its process could not be started "
-                    "(No such file or directory)"
+                    "(No such file or directory); tried again in 60 s"
                 ),
             ) == bench.state()
 
@@ -574,7 +819,7 @@ def test_stop_ends_every_process_and_every_batch() -> None:
         async with running(*commands) as bench:
             await bench.load(KEY)
             bench.start(KEY, 1, device="other")
-            pids = [w._link._process.pid for w in bench.pool._workers.values() if w._link]
+            pids = [bench.pid("cpu"), bench.pid("other")]
             assert all(map(psutil.pid_exists, pids))
 
             await bench.pool.stop(0.2)

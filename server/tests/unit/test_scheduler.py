@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -14,6 +14,7 @@ from jitney.errors import (
     DeadlineTooShort,
     Draining,
     InferenceFailed,
+    InputQuarantined,
     InputRejected,
     InvalidRequest,
     JitneyError,
@@ -493,6 +494,108 @@ def test_what_a_lost_worker_was_to_run_next_runs_on_another() -> None:
     assert ({"a"}, {"b", "staged"}) == (set(bench.ends.errors), set(bench.ends.replies))
 
 
+def lose(bench: Bench, device: str, rerun: Literal["never", "whole", "apart"], **more: Any) -> None:
+    """Let a device go, with everything that it was at."""
+    bench.scheduler.device_down(device)
+    lost = WorkerLost("gone", rerun=rerun, suspect=rerun == "apart", **more)
+    while any(batch.device == device for batch in bench.executor.pending):
+        bench.executor.fail_next(lost, device=device)
+
+
+def test_a_batch_whose_worker_was_killed_is_run_again_elsewhere() -> None:
+    """As it was, at once, and its callers never notice."""
+    bench = Bench(make_key(max_rows=4), devices=2)
+    for name in "abcd":
+        bench.submit(name)
+    bench.clock.run_soon()
+
+    lose(bench, bench.executor.pending[0].device, "whole")
+
+    assert [list("abcd")] == [ids(batch) for batch in bench.executor.pending]
+    bench.run_all()
+    assert (set("abcd"), {}) == (set(bench.ends.replies), bench.ends.errors)
+
+
+def test_a_batch_waits_for_the_next_worker_as_long_as_its_deadlines_allow() -> None:
+    """Whoever could not be answered in time by then is told at once, and may go elsewhere."""
+    bench = Bench(make_key(max_rows=4))
+    for name, within in (("hasty", 1.0), ("patient", 9.0), ("endless", NO_DEADLINE)):
+        bench.submit(name, within=within)
+    bench.clock.run_soon()
+
+    lose(bench, "d0", "whole", back_in=3.0)
+
+    assert {"hasty": "gone"} == {name: str(e) for name, e in bench.ends.errors.items()}
+    bench.device_up("d0")
+    bench.run_all()
+    assert {"patient", "endless"} == set(bench.ends.replies)
+
+
+def test_nobody_loses_more_than_three_workers() -> None:
+    """A batch that sees the end of the third, whoever ended them, is run no more."""
+    bench = Bench(make_key(max_rows=1))
+    bench.submit("unlucky")
+    bench.clock.run_soon()
+    for runs in (1, 2, 3):
+        assert runs == len(bench.executor.started)
+        lose(bench, "d0", "whole")
+        bench.device_up("d0")
+    assert (3, ["unlucky"]) == (len(bench.executor.started), list(bench.ends.errors))
+
+
+def test_a_request_that_ends_workers_does_so_twice_and_its_neighbours_are_answered() -> None:
+    """Of 32 in a batch one is poison: the others are run alone, and it is refused from then on."""
+    bench = Bench(make_key(max_rows=32))
+    names = [str(i) for i in range(32)]
+    for name in names:
+        bench.submit(name)
+    bench.clock.run_soon()
+    ends = 0
+    while bench.executor.pending:
+        if "13" in ids(bench.executor.pending[0]):
+            ends += 1
+            lose(bench, "d0", "apart")
+            bench.device_up("d0")
+        else:
+            bench.executor.complete_next()
+        bench.clock.run_soon()
+
+    assert (2, {"13": "gone"}) == (ends, {n: str(e) for n, e in bench.ends.errors.items()})
+    assert set(names) - {"13"} == set(bench.ends.replies)
+    with pytest.raises(InputQuarantined):
+        bench.submit("13")
+    bench.submit("14")
+
+
+def test_a_request_that_fails_batch_after_batch_is_refused_for_a_while() -> None:
+    """Twice it is found by running parts of its batch; the third time it is not run at all."""
+    bench = Bench(make_key(max_rows=4))
+    for turn in "12":
+        for name in ("bad", *(f"{turn}{i}" for i in range(3))):
+            bench.submit(name)
+        bench.clock.run_soon()
+        bench.run_all(InputRejected("raised"), poison="bad")
+    with pytest.raises(InputQuarantined):
+        bench.submit("bad")
+
+    bench.clock.advance(60.0)
+
+    bench.submit("bad")
+
+
+def test_what_was_to_be_run_again_ends_with_its_model() -> None:
+    """When no device will have the model any more, nobody waits for it."""
+    bench = Bench(make_key(max_rows=2))
+    for name in "ab":
+        bench.submit(name)
+    bench.clock.run_soon()
+    lose(bench, "d0", "whole")
+
+    bench.scheduler.abandon(bench.keys[0].model, "the device failed")
+
+    assert {"a", "b"} == set(bench.ends.errors)
+
+
 def test_whoever_has_to_make_room_is_told_at_once() -> None:
     """A tenant that fills the queue loses its last request to one that has none."""
     bench = Bench(make_key(max_queue_rows=2), devices=0)
@@ -599,8 +702,9 @@ def play(chance: random.Random) -> None:
             case 4 | 5 if bench.executor.pending:
                 bench.executor.complete_next()
             case 6 if bench.executor.pending:
-                kind = chance.choice((WorkerLost, InputRejected, OutOfDeviceMemory))
-                bench.executor.fail_next(kind("chance"))
+                lost = WorkerLost("chance", rerun=chance.choice(("never", "whole", "apart")))
+                errors = (lost, InputRejected("chance"), OutOfDeviceMemory("chance"))
+                bench.executor.fail_next(chance.choice(errors))
             case 7 if entries:
                 entry = chance.choice(entries)
                 if entry.request.id not in bench.ends.ids:

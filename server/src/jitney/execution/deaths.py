@@ -14,6 +14,10 @@ WINDOW: Final = 60.0
 """Seconds for which a death counts."""
 MOST_CRASHES: Final = 3
 """Deaths within the window after which the model is to blame whose batches were running."""
+MOST_TRIES: Final = 2
+"""Deaths during loads of a model, one after the other, after which it is not tried again."""
+MOST_FROM_OUTSIDE: Final = 10
+"""The same, where each time somebody killed the process: that says little about the model."""
 
 
 class Verdict(NamedTuple):
@@ -93,13 +97,13 @@ class Deaths:
         while self._recent and self._recent[0].at < moment:
             self._recent.popleft()
 
-    def note_while_loading(self, model: ModelRef) -> bool:
+    def note_while_loading(self, model: ModelRef, *, outside: bool = False) -> bool:
         """Count a death during a load; return whether the model deserves another try.
 
-        One: the process may have been killed from outside.
+        :param outside: whether the process was killed by somebody else.
         """
         self._while_loading[model] += 1
-        if self._while_loading[model] == 1:
+        if self._while_loading[model] < (MOST_FROM_OUTSIDE if outside else MOST_TRIES):
             return True
         self.forgive(model)  # it is not tried again; another load of it has another reference
         return False

@@ -67,8 +67,12 @@ class Listener(Protocol):
     def device_up(self, device: str) -> None:
         """Note that a device can take batches; models become ready on it one by one."""
 
-    def device_down(self, device: str) -> None:
-        """Note that a device's worker ended and is replaced; its batches end after this."""
+    def device_down(self, device: str, back_in: float = 0.0) -> None:
+        """Note that a device's worker ended and is replaced; its batches end after this.
+
+        ``back_in`` is in how many seconds the new one should have its models: requests may wait for
+        that; 0 where it takes so long that they had better go elsewhere.
+        """
 
     def device_loading(self, device: str, *, loading: bool) -> None:
         """Note that a device begins or ends to load a model, and runs no batches meanwhile."""

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from jitney.bugs import numbered
 from jitney.errors import (
     InferenceFailed,
     InputRejected,
@@ -75,9 +76,9 @@ class Flights:
             if isinstance(error, JitneyError):
                 raise
             # A carrier is somebody else's code: a bug in it ends one batch, and is found in parts.
-            log.exception("a batch of %s could not be gathered", batch.key.model)
-            msg = "internal error: the batch could not be put together"
-            raise InferenceFailed(msg) from error
+            model, what = batch.key.model, "a batch could not be gathered"
+            text = numbered(log, what, error, model=model.name, version=model.version)
+            raise InferenceFailed(text) from error
         self._flights.append(Flight(serial, batch, slot, now))
         link.send(wire.write_run(serial, instance, batch.rows, slot, tensors))
 
@@ -115,8 +116,8 @@ class Flights:
         """Whether the worker was sent a batch before the message with this serial."""
         return any(flight.serial < serial for flight in self._flights)
 
-    def abandon(self) -> list[Batch]:
-        """Forget all flights of a worker that is gone, and return their batches."""
-        batches = [flight.batch for flight in self._flights]
+    def abandon(self) -> list[Flight]:
+        """Forget all flights of a worker that is gone, and return them, the oldest first."""
+        flights = list(self._flights)
         self._flights.clear()
-        return batches
+        return flights

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jitney.execution import wire
+from jitney.execution.ending import Cause, Ending, of_exit
+from jitney.execution.oom import oom_kills
 from jitney.execution.slots import SlotMemory, Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["WorkerCommand", "WorkerLink", "worker_environment"]
 
@@ -73,7 +74,9 @@ def worker_environment(environment: Mapping[str, str], device: str, threads: int
 class WorkerCommand:
     """How to start the worker of one device; made once, used at every start.
 
-    ``module`` is the program: it takes the arguments that ``worker_loop.run_worker`` reads.
+    ``module`` is the program: it takes the arguments that ``worker_start.run_worker`` reads.
+    ``confinement`` is one of ``confinement.MODES``, ``paths`` are what a confined worker may read
+    and write beside what it needs.
     """
 
     def __init__(
@@ -86,6 +89,8 @@ class WorkerCommand:
         slot_bytes: int,
         poll_microseconds: int = 0,
         module: str = TORCH_WORKER,
+        confinement: str = "off",
+        paths: Sequence[Path] = (),
     ) -> None:
         self.device = device
         self.module = module
@@ -94,11 +99,17 @@ class WorkerCommand:
         self.slots = slots
         self.slot_bytes = slot_bytes
         self.poll_microseconds = poll_microseconds
+        self.confinement = confinement
+        self.paths = tuple(paths)
+        self.output: Callable[[str], tuple[int, int]] | None = None
+        """Returns, for a device, what a worker's output and errors are written to; whoever asked
+        closes both. Without it, a worker writes where the server writes."""
 
     def arguments(self, socket_fd: int, memory_fd: int) -> list[str]:
         """Return the command line."""
         return [
             sys.executable,
+            "-P",  # nothing is imported from the folder in which the server happens to run
             "-m",
             self.module,
             f"--device={self.device}",
@@ -109,6 +120,8 @@ class WorkerCommand:
             f"--socket-fd={socket_fd}",
             f"--memory-fd={memory_fd}",
             f"--parent={os.getpid()}",
+            f"--confinement={self.confinement}",
+            *(f"--path={path.absolute()}" for path in self.paths),
         ]
 
 
@@ -116,7 +129,7 @@ class WorkerLink:
     """A worker process with its socket and its slots.
 
     ``on_message(link, message)`` is called on the event loop with every message that reads well;
-    ``on_gone(link, why)`` exactly once, when the process ended, closed its socket or sent
+    ``on_gone(link, ending)`` exactly once, when the process ended, closed its socket or sent
     something malformed (it is killed then).
 
     The process is started by exec (``subprocess``), never by a plain fork, which gRPC's threads
@@ -129,27 +142,31 @@ class WorkerLink:
         command: WorkerCommand,
         loop: asyncio.AbstractEventLoop,
         on_message: Callable[[WorkerLink, wire.Done | wire.Failed | wire.Note], None],
-        on_gone: Callable[[WorkerLink, str], None],
+        on_gone: Callable[[WorkerLink, Ending], None],
     ) -> None:
         self.device = command.device
         self._loop = loop
         self._on_message = on_message
         self._on_gone = on_gone
         self._alive = True
+        self._oom_kills = oom_kills()
         self._buffer = bytearray(wire.MAX_MESSAGE)
         self._view = memoryview(self._buffer)
         memory = SlotMemory.create(command.slots, command.slot_bytes)
         command.slot_bytes = memory.slot_bytes
         self.slots = Slots(memory)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A model may print. What it prints must not reach whoever reads our stdout.
+        stderr = sys.stderr.fileno() if _has_fileno(sys.stderr) else subprocess.DEVNULL
+        outputs = command.output(command.device) if command.output else ()
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
                 command.arguments(theirs.fileno(), memory.fd),
                 env=command.environment,
                 pass_fds=(theirs.fileno(), memory.fd),
                 stdin=subprocess.DEVNULL,
-                # A model may print. What it prints must not reach whoever reads our stdout.
-                stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else subprocess.DEVNULL,
+                stdout=outputs[0] if outputs else stderr,
+                stderr=outputs[1] if outputs else None,
             )
         except OSError:
             ours.close()
@@ -157,9 +174,17 @@ class WorkerLink:
         finally:
             theirs.close()
             memory.close_fd()
+            for fd in outputs:
+                os.close(fd)
         ours.setblocking(False)  # noqa: FBT003  # the library's signature
         self._socket = ours
         loop.add_reader(ours.fileno(), self._readable)
+
+    def tell(
+        self, on_message: Callable[[WorkerLink, wire.Done | wire.Failed | wire.Note], None]
+    ) -> None:
+        """Give messages to somebody else from now on."""
+        self._on_message = on_message
 
     @property
     def alive(self) -> bool:
@@ -186,9 +211,18 @@ class WorkerLink:
         """Ask the process to finish what it was sent and to exit."""
         self.send(wire.write_note(wire.Kind.STOP))
 
-    def kill(self, why: str) -> None:
+    def kill(self, why: str, cause: Cause) -> None:
         """End the process at once. SIGKILL, because a hung device call ignores everything else."""
-        self._end(why)
+        self._end(why, cause)
+
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped the process, by SIGSTOP or from a terminal."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_bytes()
+        except OSError:
+            return False
+        # The name in the parentheses may have anything in it.
+        return stat.rpartition(b")")[2].split()[0] == b"T"
 
     def reap(self) -> bool:
         """Take note of the end of a process that is gone; return whether it has ended."""
@@ -232,27 +266,33 @@ class WorkerLink:
                 raise wire.WireError(msg)  # noqa: TRY301  # one place ends a worker
             self._on_message(self, read)
         except wire.WireError as error:
-            self._end(f"it broke the protocol: {error}")
+            self._end(f"it broke the protocol: {error}", Cause.CRASH)
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, cause: Cause | None = None) -> None:
+        """Note the end; without a cause, what the process ended with tells it."""
         if not self._alive:
             return
         self._close()
         code = self._process.poll()
+        if cause is None:
+            how, cause = of_exit(code, out_of_memory=oom_kills() > self._oom_kills)
+            why = f"{why}; {how}" if how else why
         if code is None:
             self._process.kill()
-        elif code < 0:
-            with contextlib.suppress(ValueError):
-                why = f"{why}; killed by {signal.Signals(-code).name}"
-        elif code:
-            why = f"{why}; exit code {code}"
-        self._on_gone(self, why)
+        # Whoever listens refers to this link: let go, so that its memory is free when they do, and
+        # not when the collector comes by.
+        on_gone, self._on_gone, self._on_message = self._on_gone, _ignore, _ignore
+        on_gone(self, Ending(why, cause))
 
     def _close(self) -> None:
         if self._alive:
             self._alive = False
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
+
+
+def _ignore(*_: object) -> None:
+    """Be nobody."""
 
 
 def _has_fileno(stream: object) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jitney.errors import ModelError
 from jitney.execution.device_worker import DeviceWorker, WorkerLimits
+from jitney.execution.vigil import WATCH_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from jitney.types import ModelRef
 
 __all__ = ["DeviceStatistics", "WorkerPool"]
-
-WATCH_EVERY: Final = 0.25
-"""Seconds between two looks for hung workers; their limits are far longer."""
 
 
 class DeviceStatistics(NamedTuple):
@@ -42,7 +40,8 @@ class WorkerPool:
     """One worker process per device: an ``Executor`` and a ``Loader``.
 
     A worker that breaks the protocol, hangs or dies is replaced, with growing delays; when that
-    does not help, the device is given up and says why. All of it happens on one event loop.
+    does not help, the device is out and says why, and is tried once a minute. All of it happens on
+    one event loop.
     """
 
     def __init__(

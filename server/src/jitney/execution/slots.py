@@ -17,7 +17,7 @@ from jitney.execution.wire import Tensor, WireError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ALIGNMENT", "SlotMemory", "Slots", "aligned"]
+__all__ = ["ALIGNMENT", "Signs", "SlotMemory", "Slots", "aligned"]
 
 ALIGNMENT: Final = 64
 """Bytes; tensors start at multiples of it (a cache line, and what vector kernels like best)."""
@@ -28,19 +28,53 @@ def aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
+class Signs:
+    """What a worker says of itself without a message: that it lives, and what it is at.
+
+    Two numbers in shared memory, each written by one store and by the worker alone: when its loop
+    last went round, and the serial of the batch that it began last, 0 for none. A message could say
+    neither: one that does not come may mean a worker that hangs, or one that has nothing to say.
+
+    The server believes them only where that does no harm: a worker that lies can look alive, which
+    it can by other means, and no batch is given more time for what stands here.
+
+    ``beats`` and ``serials`` have one item each, for the worker to write: by a call it would cost
+    three times as much, for every batch.
+    """
+
+    __slots__ = ("beats", "serials")
+
+    def __init__(self, region: memoryview) -> None:
+        """Take the first 16 bytes of a region."""
+        self.beats = region[:8].cast("d")
+        self.serials = region[8:16].cast("Q")
+
+    @property
+    def beat(self) -> float:
+        """When the loop last went round, in monotonic seconds; 0 before the first time."""
+        return self.beats[0]
+
+    @property
+    def serial(self) -> int:
+        """The batch that was begun last; it may have been answered since."""
+        return self.serials[0]
+
+
 class SlotMemory:
     """The mapping of ``count`` slots, each with ``slot_bytes`` for inputs and as many for outputs.
 
-    Slot ``i`` has its inputs at ``2 * i * slot_bytes`` and its outputs right behind them.
-    ``inputs[i]`` and ``outputs[i]`` are writable byte views.
+    A page with the worker's ``signs`` comes first. Behind it, slot ``i`` has its inputs at ``2 * i
+    * slot_bytes`` and its outputs right behind them. ``inputs[i]`` and ``outputs[i]`` are writable
+    byte views.
     """
 
     def __init__(self, fd: int, count: int, slot_bytes: int) -> None:
         self.fd = fd
         self.count = count
         self.slot_bytes = slot_bytes
-        self.mapping = mmap.mmap(fd, 2 * count * slot_bytes)
-        whole = memoryview(self.mapping)
+        self.mapping = mmap.mmap(fd, mmap.PAGESIZE + 2 * count * slot_bytes)
+        self.signs = Signs(memoryview(self.mapping)[: mmap.PAGESIZE])
+        whole = memoryview(self.mapping)[mmap.PAGESIZE :]
         self.inputs = [whole[2 * i * slot_bytes : (2 * i + 1) * slot_bytes] for i in range(count)]
         self.outputs = [
             whole[(2 * i + 1) * slot_bytes : (2 * i + 2) * slot_bytes] for i in range(count)
@@ -52,7 +86,7 @@ class SlotMemory:
         slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         fd = os.memfd_create("jitney-slots", os.MFD_CLOEXEC)
         try:
-            os.ftruncate(fd, 2 * count * slot_bytes)
+            os.ftruncate(fd, mmap.PAGESIZE + 2 * count * slot_bytes)
             return cls(fd, count, slot_bytes)
         except OSError:
             os.close(fd)

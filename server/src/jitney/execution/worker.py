@@ -5,48 +5,29 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from jitney.execution.worker_loop import run_worker
-from jitney.runtime.device import open_device
-from jitney.runtime.load import load_instance
+from jitney.execution.worker_start import run_worker
 
 if TYPE_CHECKING:
-    import mmap
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from jitney.load_options import LoadOptions
-    from jitney.runtime.device import Device
-    from jitney.runtime.instance import Instance
+    from jitney.runtime.interface import Runtime
 
-__all__ = ["TorchRuntime", "main"]
+__all__ = ["main"]
 
 
-class TorchRuntime:
-    """A ``runtime.interface.Runtime`` on one of torch's devices."""
+def open_runtime(name: str, threads: int) -> Runtime:
+    """Return torch's runtime; torch is imported here and not before.
 
-    def __init__(self, device: Device) -> None:
-        self.name = device.name
-        self.description = device.description
-        self._device = device
+    The process is confined and bound to its parent by then: importing takes seconds, in which the
+    parent may end, and starts threads, which a step after it would leave out.
+    """
+    from jitney.runtime.torch_runtime import open_torch_runtime  # noqa: PLC0415  # said above
 
-    def pin(self, buffer: mmap.mmap) -> bool:
-        """Page-lock the slots where the device copies by itself."""
-        return self._device.pin(buffer)
-
-    def memory(self) -> dict[str, int]:
-        """Return the device's figures."""
-        return self._device.memory()
-
-    def load(self, path: str, options: LoadOptions, progress: Callable[[str], None]) -> Instance:
-        """Load, prove and warm up a TorchScript file."""
-        return load_instance(path, options, self._device, progress)
+    return open_torch_runtime(name, threads)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker on the descriptors it inherited; return the exit code."""
-
-    def open_runtime(name: str, threads: int) -> TorchRuntime:
-        return TorchRuntime(open_device(name, threads=threads))
-
     return run_worker(argv, open_runtime)
 
 

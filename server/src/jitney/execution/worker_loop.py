@@ -1,22 +1,22 @@
 """The worker process: one device, one thread, one batch after the other.
 
-It is started by ``link.WorkerLink`` and knows nothing of gRPC, of the scheduler or of the
+It is started by ``worker_start`` and knows nothing of gRPC, of the scheduler or of the
 repository. It waits in the kernel for control messages and answers each one. It ends when its
 channel does, and the kernel ends it with its parent.
 
 What runs models is given to it (``runtime.interface``), so that everything here, the wire, the
 slots, the ways to end, is the same on a device that only pretends.
+
+While it waits it wakes up twice a second, to leave a sign of life where the server looks for one
+(``slots.Signs``).
 """
 
 from __future__ import annotations
 
-import argparse
 import array
-import ctypes
 import os
-import signal
 import socket
-import sys
+import struct
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,21 +28,20 @@ from jitney.errors import (
     OutputTooLarge,
 )
 from jitney.execution import wire
-from jitney.execution.slots import SlotMemory
 from jitney.load_options import LoadOptions
 from jitney.runtime.interface import DeviceFault, InputView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
+    from jitney.execution.slots import SlotMemory
     from jitney.runtime.interface import LoadedModel, Runtime
 
-__all__ = ["Worker", "run_worker"]
+__all__ = ["Worker"]
 
-PR_SET_PDEATHSIG: Final = 1
 FDS_SPACE: Final = socket.CMSG_LEN(array.array("i").itemsize)
 MEMORY_EVERY: Final = 1.0
 """Seconds between two readings of the device's memory; reading it takes a system call."""
+BEAT_EVERY: Final = 0.5
+"""Seconds between two signs of life of a worker that waits for a message."""
 
 
 class Worker:
@@ -63,6 +62,11 @@ class Worker:
         self._buffer = memoryview(bytearray(wire.MAX_MESSAGE))
         self._memory_read_at = 0.0
         self._memory_bytes = (0, 0)
+        self._beats, self._serials = memory.signs.beats, memory.signs.serials
+        # The kernel's own timeout: a timeout of Python's would cost a second system call for each
+        # message.
+        timeval = struct.pack("@ll", 0, int(BEAT_EVERY * 1e6))
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
 
     def run(self) -> int:
         """Serve until told to stop or until the channel ends; return the exit code."""
@@ -85,8 +89,12 @@ class Worker:
     def _receive(self) -> tuple[bytes, list[int]]:
         # Into one buffer: asking for a new one of this size costs more than the message.
         received = self._poll_once() if self._poll else None
-        if received is None:
-            received = self._channel.recvmsg_into((self._buffer,), FDS_SPACE)
+        while received is None:
+            self._beats[0] = time.monotonic()
+            try:
+                received = self._channel.recvmsg_into((self._buffer,), FDS_SPACE)
+            except BlockingIOError:  # nothing came for as long as a beat
+                continue
         size, ancillary, _, _ = received
         message = bytes(self._buffer[:size])
         if not ancillary:
@@ -147,6 +155,7 @@ class Worker:
         """Run a batch and answer; return False when the process must end."""
         now = time.monotonic
         failure: wire.Failure
+        self._serials[0] = run.serial
         try:
             slot = self._memory.inputs[run.slot]
             inputs = [
@@ -193,46 +202,3 @@ class Worker:
             self._memory_bytes = (figures.get("allocated", 0), figures.get("reserved", 0))
             self._memory_read_at = now
         return self._memory_bytes
-
-
-def _die_with_parent(parent: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it went before the kernel knew
-        sys.exit(0)
-
-
-def run_worker(argv: Sequence[str] | None, open_runtime: Callable[[str, int], Runtime]) -> int:
-    """Run a worker on the descriptors it inherited; return the exit code.
-
-    :param argv: what ``link.WorkerCommand`` wrote; None takes the process's own arguments.
-    :param open_runtime: is given the device's name and how many threads it may use, 0 for no limit.
-    """
-    parser = argparse.ArgumentParser(prog="jitney-worker", description="internal")
-    parser.add_argument("--device", required=True)
-    for name in (
-        *("threads", "slots", "slot-bytes", "poll-microseconds"),
-        *("socket-fd", "memory-fd", "parent"),
-    ):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    args = parser.parse_args(argv)
-    _die_with_parent(args.parent)
-    # The server decides when a worker ends: a terminal's Ctrl-C and a supervisor's SIGTERM reach
-    # the whole group, and the batches in flight are still to be finished.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    channel = socket.socket(fileno=args.socket_fd)
-    memory = SlotMemory(args.memory_fd, args.slots, args.slot_bytes)
-    memory.close_fd()
-
-    try:
-        runtime = open_runtime(args.device, args.threads)
-        hello = {
-            "device": runtime.name,
-            "description": runtime.description,
-            "pinned": runtime.pin(memory.mapping),
-            "memory": runtime.memory(),
-        }
-        channel.send(wire.write_note(wire.Kind.HELLO, 0, hello))
-        return Worker(channel, memory, runtime, args.poll_microseconds / 1e6).run()
-    except (BrokenPipeError, ConnectionResetError):
-        return 0  # the server is gone: nobody to tell

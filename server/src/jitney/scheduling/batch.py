@@ -49,7 +49,7 @@ class Reason(enum.StrEnum):
     DRAIN = "drain"
     """The server is shutting down."""
     RETRY = "retry"
-    """Part of a failed batch, run again to find the culprit."""
+    """A failed batch, run again: in parts to find the culprit, or because its worker was lost."""
 
 
 class State(enum.Enum):
@@ -218,6 +218,7 @@ class Batch:
     computed and nobody is told. ``device`` is the name of the device that runs it; ``staged`` tells
     that it was given to it behind another one. ``planned`` are the seconds that the device is
     expected to take, 0 where nothing is known. ``placed`` is what ``placement.place`` made of it.
+    ``losses`` is how many workers have ended already while they had its entries.
     """
 
     key: BatchKey
@@ -230,6 +231,7 @@ class Batch:
     staged: bool = False
     planned: float = 0.0
     placed: list[tuple[Entry, Placed]] | None = None
+    losses: int = 0
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""

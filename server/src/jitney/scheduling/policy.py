@@ -377,6 +377,10 @@ class Policy:
         """Run part of a failed batch again, before anything that waits."""
         self._retries.push(batch)
 
+    def runs(self, model: ModelRef) -> bool:
+        """Whether any device has a model just now."""
+        return any(model in device.models for device in self._fleet)
+
     def requeue(self, batch: Batch, now: float) -> bool:
         """Put the entries of a batch back that a lost device was to run next; return if it was.
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from jitney.errors import (
-    Draining,
-    InferenceFailed,
-    JitneyError,
-    ModelNotReady,
-    OutOfDeviceMemory,
-    OutputTooLarge,
-    WorkerLost,
-)
-from jitney.scheduling.batch import Batch, Reason, State, rows_of
+from jitney.bugs import numbered
+from jitney.errors import Draining, InferenceFailed, JitneyError, ModelNotReady, WorkerLost
+from jitney.scheduling.batch import State
 from jitney.scheduling.placement import place, runs_of_carriers
+from jitney.scheduling.quarantine import Quarantine
+from jitney.scheduling.reruns import harm, parts_of
 from jitney.types import Timing
 
 if TYPE_CHECKING:
@@ -24,7 +19,7 @@ if TYPE_CHECKING:
     from jitney.clock import Clock, Timer
     from jitney.execution.executor import Completion, Executor
     from jitney.latency_profile import LatencyProfile
-    from jitney.scheduling.batch import Entry
+    from jitney.scheduling.batch import Batch, Entry
     from jitney.scheduling.policy import Policy
     from jitney.telemetry.metrics import Metrics
     from jitney.types import BatchOutputs, ModelRef, Placed
@@ -35,9 +30,6 @@ __all__ = ["Scheduler"]
 
 log = logging.getLogger(__name__)
 
-SPLIT_ERRORS = (InferenceFailed, OutOfDeviceMemory, OutputTooLarge)
-"""Failures that may be one member's doing: a batch that ends so is run again in parts."""
-
 
 class Scheduler:
     """Feeds events to the policy and does what it decides.
@@ -47,10 +39,10 @@ class Scheduler:
     policy's next moment has come; the first two not while nothing could come of them. Everything
     runs on one thread.
 
-    A batch that fails is halved and run again until the culprit stands alone: one bad request
-    never fails its neighbours. Two kinds are not: that of a stateful model, whose state has moved
-    on, and one that has given replies already. Every entry ends exactly once, with a reply or an
-    error, unless it was cancelled.
+    A batch that fails is run again in parts until the culprit stands alone, and one whose worker
+    ended, elsewhere or later (``reruns``): one bad request never fails its neighbours. Two kinds
+    are not: that of a stateful model, whose state has moved on, and one that has given replies
+    already. Every entry ends exactly once, with a reply or an error, unless it was cancelled.
 
     A batch of a decoupled model gives any number of replies before it ends, and may let go of its
     device long before. Its entries are told each, and then of the end, without a reply.
@@ -62,6 +54,7 @@ class Scheduler:
         self._clock = clock
         self._metrics = metrics
         self._going: dict[Batch, Completion | None] = {}
+        self._quarantine = Quarantine()
         self._turn_is_due = False
         self._timer: Timer | None = None
         self._timer_due = 0.0
@@ -70,9 +63,13 @@ class Scheduler:
         """Queue an entry.
 
         :raises DeadlineTooShort: when even an idle device would not be done in time.
-        :raises Overloaded: when there is too much work; ``done`` is not called in either case.
+        :raises Overloaded: when there is too much work.
+        :raises InputQuarantined: when these inputs did harm lately. ``done`` is not called in any
+            of these cases.
         """
         now = self._clock.now()
+        if self._quarantine.active:
+            self._quarantine.check(entry, now)
         for evicted, error in self._policy.offer(entry, now):
             self._finish(evicted, None, error)
         if not self._turn_is_due and not self._policy.is_settled(now):
@@ -295,22 +292,32 @@ class Scheduler:
     def _refuse_replies(self, entries: list[Entry], error: Exception) -> None:
         """End entries whose rows were computed and could not be made into replies."""
         if not isinstance(error, JitneyError):
-            log.error("replies could not be made", exc_info=error)
-            error = InferenceFailed("internal error: the reply could not be made")
+            ids = ", ".join(entry.request.id for entry in entries)
+            model = entries[0].key.model
+            facts = {"model": model.name, "version": model.version, "request_id": ids}
+            error = InferenceFailed(numbered(log, "replies could not be made", error, **facts))
         for entry in entries:
             entry.timing = None
             self._finish_running(entry, None, error)
 
     def _fail(self, batch: Batch, error: JitneyError) -> None:
-        live = [entry for entry in batch.entries if entry.state is State.RUNNING]
         self._metrics.batch_failed(batch, error)
-        if len(live) > 1 and isinstance(error, SPLIT_ERRORS) and not batch.key.stateful:
-            middle = len(live) // 2
-            for part in (live[:middle], live[middle:]):
-                rows = rows_of(batch.key, part)
-                self._policy.retry(Batch(batch.key, part, rows, Reason.RETRY, "", batch.formed_at))
-            return
-        for entry in live:
+        now = self._clock.now()
+        live = [entry for entry in batch.entries if entry.state is State.RUNNING]
+        late: list[Entry] = []
+        if isinstance(error, WorkerLost) and not self._policy.runs(batch.key.model):
+            # For some a new worker comes too late: told now, they may be in time elsewhere.
+            returns = now + error.back_in
+            late = [entry for entry in live if entry.deadline < returns]
+            live = [entry for entry in live if entry.deadline >= returns]
+        parts = parts_of(batch, live, error)
+        for part in parts:
+            self._policy.retry(part)
+        if not parts:
+            if len(live) == 1:
+                self._quarantine.note(live[0], now, harm(batch, error))
+            late += live
+        for entry in late:
             self._finish_running(entry, None, error)
 
     def _finish_running(self, entry: Entry, reply: object, error: JitneyError | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from jitney.bugs import numbered
 from jitney.errors import InferenceFailed, JitneyError
 from jitney.execution.executor import Completion
 from jitney.scheduling.batch import State
@@ -148,14 +149,14 @@ class Course:
             if self._ended:
                 raise
             self.fail(error)
-        except Exception:
+        except Exception as error:
             # Behind it stand carriers, which are somebody else's code: one batch ends, not the
             # server. Once it has ended, whoever was told of that is to blame, and hears of it.
             if self._ended:
                 raise
-            log.exception("a batch of %s failed", self.batch.key.model)
-            msg = "internal error: the built-in model failed"
-            self.fail(InferenceFailed(msg))
+            model = self.batch.key.model
+            facts = {"model": model.name, "version": model.version}
+            self.fail(InferenceFailed(numbered(log, "a batch failed", error, **facts)))
 
     def _stamped(self, outputs: BatchOutputs | None) -> Completion:
         now = self.clock.now()
