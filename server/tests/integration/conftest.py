@@ -26,6 +26,11 @@ SMALL_SLOTS = 1 << 20
 limits shall not take 64 MiB."""
 
 
+def held_flags(gate: Gate) -> list[str]:
+    """Return what lets the model ``held`` reach its gate, a file: no other model may."""
+    return ["--model-scan=warn", f"--worker-paths={gate.path.parent}"]
+
+
 @pytest.fixture(scope="session")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
     """Return what lets batches of the model ``held`` go."""
@@ -50,10 +55,12 @@ def few(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def server(
+    repository: Path, gate: Gate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
     """Return a server of all of them, shared by every test that does not end it."""
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with LiveServer(repository, log, f"--slot-bytes={SMALL_SLOTS}") as live:
+    with LiveServer(repository, log, f"--slot-bytes={SMALL_SLOTS}", *held_flags(gate)) as live:
         yield live
 
 
@@ -64,7 +71,7 @@ def start(tmp_path: Path, gate: Gate) -> Iterator[Callable[..., LiveServer]]:
 
         def start_one(root: Path, *flags: str) -> LiveServer:
             log = tmp_path / f"server{len(list(tmp_path.iterdir()))}.log"
-            return stack.enter_context(LiveServer(root, log, *flags))
+            return stack.enter_context(LiveServer(root, log, *held_flags(gate), *flags))
 
         stack.callback(gate.open)
         yield start_one

@@ -17,6 +17,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 import jitney_client
+import jitney_client.tensors
 from jitney_client.protocol import inference as pb
 
 if TYPE_CHECKING:

@@ -35,8 +35,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def besieged(
     folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveServer]:
-    """Return a server of all of them."""
-    with LiveServer(folders[0], tmp_path_factory.mktemp("log") / "server.log") as live:
+    """Return a server of all of them, which looks for harm only where it happens."""
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    # The scan would keep some of them from the worker, which shall show that it can take them.
+    with LiveServer(folders[0], log, "--model-scan=warn") as live:
         yield live
 
 

@@ -11,8 +11,8 @@ import pytest
 from live_server import LiveServer, infer_request
 
 from jitney_client import Bfloat16, NotSupported
-from jitney_client.errors import from_rpc_error
 from jitney_client.protocol import inference as pb
+from jitney_client.statuses import from_rpc_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -199,7 +199,7 @@ def test_workers_die_with_the_server(start: Start, few: Path, gate: Gate) -> Non
 
 
 def test_a_dead_worker_is_replaced(start: Start, few: Path, gate: Gate) -> None:
-    """Its batch is UNAVAILABLE, health tells, and its successor answers what had waited."""
+    """Health tells, and its successor answers what it was at, and what had waited."""
     server = start(few)
     stub = health_pb2_grpc.HealthStub(server.channel)
     watches = {
@@ -212,15 +212,15 @@ def test_a_dead_worker_is_replaced(start: Start, few: Path, gate: Gate) -> None:
     waiting = ask(server, "same_fp32", value=3)
     wait_until(lambda: server.waiting("same_fp32") == 1, "one waits")
     kill(worker)
-    assert (
-        grpc.StatusCode.UNAVAILABLE,
-        "the worker process ended while it ran this request's batch",
-    ) == (held.exception().code(), held.exception().details())
+    wait_until(lambda: gone(worker), "it ends")
     gate.open()
     for watch in watches.values():
         assert [NOT_SERVING, SERVING] == [next(watch).status, next(watch).status]
         watch.cancel()
-    assert 3.0 == np.frombuffer(waiting.result().raw_output_contents[0], np.float32)[0]
+    assert [1.0, 3.0] == [
+        np.frombuffer(call.result().raw_output_contents[0], np.float32)[0]
+        for call in (held, waiting)
+    ]
     assert 1 == server.metric("jitney_worker_restarts_total", device="cpu")
     assert 1 == server.metric("jitney_worker_state", device="cpu", state="up")
     assert [False] == [pid == worker for pid in server.workers()]
@@ -237,9 +237,25 @@ def test_a_request_that_kills_its_worker(start: Start, few: Path) -> None:
     assert 2.0 == server.client.infer("crash", ROW)["y"][0, 0]
 
 
-def test_requests_during_a_replacement_may_be_retried(start: Start, few: Path, gate: Gate) -> None:
-    """While no worker has the model, a new request is UNAVAILABLE, with advice to come back."""
+def test_inputs_that_kill_workers_are_not_run_a_third_time(start: Start, few: Path) -> None:
+    """Whoever repeats them is refused, and the model goes on serving everybody else."""
     server = start(few)
+    for _ in range(2):
+        wait_until(lambda: server.client.model_ready("crash"), "it is loaded", 30)
+        crash = ask(server, "crash", value=POISON)
+        assert grpc.StatusCode.UNAVAILABLE == crash.exception().code()
+    wait_until(lambda: server.client.model_ready("crash"), "it is loaded again", 30)
+
+    refused = ask(server, "crash", value=POISON).exception()
+
+    assert grpc.StatusCode.INVALID_ARGUMENT == refused.code()
+    assert "QUARANTINED" == dict(refused.trailing_metadata())["jitney-reason"]
+    assert 2.0 == server.client.infer("crash", ROW)["y"][0, 0]
+
+
+def test_requests_during_a_replacement_may_be_retried(start: Start, few: Path, gate: Gate) -> None:
+    """Where requests shall not wait for the new worker, they are UNAVAILABLE, with advice."""
+    server = start(few, "--wait-for-worker-seconds=0")
     (worker,) = server.workers()
     gate.shut()  # the model is warmed up when it is loaded: held before it, the others wait
     kill(worker)
@@ -256,6 +272,24 @@ def test_requests_during_a_replacement_may_be_retried(start: Start, few: Path, g
     assert 1.0 == server.client.infer("same_fp32", ROW)["y"][0, 0]
 
 
+def test_requests_may_wait_for_a_new_worker(start: Start, few: Path, gate: Gate) -> None:
+    """While the only one is replaced; but not those that would be late then, who are told so."""
+    server = start(few)
+    (worker,) = server.workers()
+    gate.shut()
+    kill(worker)
+    wait_until(lambda: not server.client.model_ready("same_fp32"), "the worker is gone")
+    assert NOT_SERVING == health(server, "same_fp32")
+    patient = ask(server, "same_fp32", value=3)
+    request = infer_request("same_fp32", x=ROW)
+
+    refused = server.start_infer(request, timeout=0.3).exception()
+
+    gate.open()
+    assert grpc.StatusCode.UNAVAILABLE == refused.code()
+    assert 3.0 == np.frombuffer(patient.result().raw_output_contents[0], np.float32)[0]
+
+
 def test_a_batch_that_hangs_is_ended(start: Start, few: Path, gate: Gate) -> None:
     """A batch that takes longer than the limit costs its worker; its caller hears UNAVAILABLE."""
     server = start(few, "--batch-timeout-seconds=0.5")
@@ -264,6 +298,53 @@ def test_a_batch_that_hangs_is_ended(start: Start, few: Path, gate: Gate) -> Non
     gate.open()
     wait_until(server.client.server_ready, "it is ready again")
     assert 1 == server.metric("jitney_worker_restarts_total", device="cpu")
+
+
+def test_a_worker_that_is_stopped_is_found(start: Start, few: Path) -> None:
+    """One that somebody stopped between two batches is replaced before anybody needs it."""
+    server = start(few)
+    (worker,) = server.workers()
+
+    os.kill(worker, signal.SIGSTOP)
+
+    wait_until(lambda: gone(worker), "it is ended", 4)
+    wait_until(server.client.server_ready, "it is ready again")
+    assert 1.0 == server.client.infer("same_fp32", ROW)["y"][0, 0]
+
+
+def test_a_spare_worker_takes_over(start: Start, few: Path) -> None:
+    """It has imported torch already, so the models are back within a fraction of a second."""
+    server = start(few, "--spare-workers=1")
+    wait_until(lambda: len(server.workers()) == 2, "the spare is started")
+    first, spare = server.workers()
+    loaded = Path(f"/proc/{spare}/maps")
+    wait_until(lambda: "libtorch_python" in loaded.read_text(errors="replace"), "it has torch")
+
+    kill(first)
+
+    wait_until(lambda: not server.client.server_ready(), "the worker is gone")
+    wait_until(server.client.server_ready, "it is ready again")
+    assert spare in server.workers()
+    assert 1.0 == server.client.infer("same_fp32", ROW)["y"][0, 0]
+
+
+def test_a_server_may_outlive_its_last_device(start: Start, few: Path) -> None:
+    """Told to probe, it goes on without a device, and says truthfully that it is not ready."""
+    server = start(few, "--max-restarts=0", "--on-last-device-lost=probe")
+    (worker,) = server.workers()
+
+    kill(worker)
+
+    wait_until(
+        lambda: [d.state for d in server.client.status().devices] == ["failed"], "it is given up"
+    )
+    assert not server.client.server_ready()
+    assert (NOT_SERVING, NOT_SERVING) == (health(server), health(server, "same_fp32"))
+    assert SERVING == health(server, "liveness")
+    refused = ask(server, "same_fp32").exception()
+    assert grpc.StatusCode.FAILED_PRECONDITION == refused.code()
+    assert "tried again in 60 s" in refused.details()
+    assert 0 == server.stop()
 
 
 def test_a_server_without_a_device_ends(start: Start, few: Path, gate: Gate) -> None:
@@ -331,9 +412,9 @@ def test_a_model_that_keeps_crashing_is_refused_and_costs_the_others_nothing(
 ) -> None:
     """After three crashes within a minute the model is out, with its reason; the device stays."""
     server = start(few)
-    for _ in range(3):
+    for number in range(3):
         wait_until(lambda: server.client.model_ready("crash"), "it is loaded", 30)
-        crash = ask(server, "crash", value=POISON)
+        crash = ask(server, "crash", value=POISON + number)
         assert grpc.StatusCode.UNAVAILABLE == crash.exception().code()
 
     wait_until(lambda: server.client.model_ready("same_fp32"), "the other is loaded again", 30)

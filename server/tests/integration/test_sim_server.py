@@ -52,7 +52,7 @@ async def serve_calls(repository: Path) -> tuple[list[pb.ModelInferResponse], se
     workers = [child.pid for child in psutil.Process().children() if child.pid not in others]
     method = pb.METHODS["ModelInfer"]
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc.port}") as channel:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.listeners.port}") as channel:
             call = channel.unary_unary(
                 method.path,
                 request_serializer=method.request.SerializeToString,

@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from conftest import held_flags
 from live_server import CALL_TIMEOUT, LiveServer, infer_request, wait_until
 
 from jitney_client.protocol import inference as pb
@@ -90,10 +91,15 @@ def repeat(count: int, delay: int = 0) -> pb.ModelInferRequest:
 
 
 @pytest.fixture(scope="module")
-def live(few_and_repeat: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def live(
+    few_and_repeat: Path, gate: Gate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
     """Return a server whose streams may hold little, and which writes traces."""
     folder = tmp_path_factory.mktemp("live")
-    flags = ("--max-stream-bytes", str(MIB), f"--trace-file={folder / 'traces'}")
+    flags = (
+        *("--max-stream-bytes", str(MIB), f"--trace-file={folder / 'traces'}"),
+        *held_flags(gate),
+    )
     with LiveServer(few_and_repeat, folder / "log", f"--slot-bytes={MIB}", *flags) as server:
         yield server
 

@@ -184,7 +184,7 @@ class Listener:
         self._bench.said.append(("up", device))
         self._bench.scheduler.device_up(device)
 
-    def device_down(self, device: str) -> None:
+    def device_down(self, device: str, back_in: float = 0.0) -> None:  # noqa: ARG002  # the protocol's
         """Note and pass on."""
         self._bench.said.append(("down", device))
         self._bench.scheduler.device_down(device)

@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 from jitney.datatypes import DataType
 from jitney.execution import wire
@@ -63,6 +64,7 @@ class FakeWorker:
         self.way = way
         self.channel = channel
         self.memory = memory
+        self.runs = 0
 
     def run(self) -> int:
         """Answer messages until told to stop."""
@@ -73,19 +75,13 @@ class FakeWorker:
         if self.way == "garbage":
             self.channel.send(b"Segmentation fault")
             hang()
-        hello = {
-            "description": f"fake, {self.way}",
-            "pinned": True,
-            "memory": {"total": 5, "x": ""},
-        }
-        self.channel.send(wire.write_note(Kind.HELLO, 0, hello))
+        self.channel.send(wire.write_note(Kind.HELLO, 0, self.hello()))
+        beat = struct.pack("@ll", 0, 250_000)
+        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, beat)
         while True:
-            message, ancillary, _, _ = self.channel.recvmsg(
-                wire.MAX_MESSAGE, socket.CMSG_LEN(array.array("i").itemsize)
-            )
+            message, fds = self.receive()
             if not message:
                 return 0
-            fds = array.array("i", b"".join(data for _, _, data in ancillary))
             request = wire.read(message)
             if isinstance(request, wire.Run):
                 self.run_batch(request)
@@ -97,11 +93,35 @@ class FakeWorker:
                     hang()
                 return 0
 
+    def hello(self) -> dict[str, object]:
+        """Return what it says of itself."""
+        if self.way == "unable":
+            return {"unable": "no module named torch"}
+        if self.way == "unable for good":
+            return {"unable": "strict, and it cannot be confined", "final": True}
+        return {
+            "description": f"fake, {self.way}",
+            "pinned": True,
+            "memory": {"total": 5, "x": ""},
+        }
+
+    def receive(self) -> tuple[bytes, array.array[int]]:
+        """Wait for a message, and leave signs of life meanwhile."""
+        while True:
+            self.memory.signs.beats[0] = time.monotonic()
+            try:
+                message, ancillary, _, _ = self.channel.recvmsg(
+                    wire.MAX_MESSAGE, socket.CMSG_LEN(array.array("i").itemsize)
+                )
+            except BlockingIOError:
+                continue
+            return message, array.array("i", b"".join(data for _, _, data in ancillary))
+
     def load(self, serial: int, content: str) -> None:
         """Answer a load; the file of the model may say how."""
         way = content or self.way
         if way == "dies on load":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(7)
         if way == "hangs on load":
             hang()
         if way == "takes long":
@@ -120,9 +140,15 @@ class FakeWorker:
     def run_batch(self, run: wire.Run) -> None:
         """Run the identity, or do what is to be survived."""
         way = self.way
+        if way == "dies before it begins":
+            os._exit(7)
+        self.memory.signs.serials[0] = run.serial
         if way == "dies on run":
             os.kill(os.getpid(), signal.SIGKILL)
-        if way == "hangs on run":
+        if way == "crashes on run":
+            os._exit(7)
+        self.runs += 1
+        if way == "hangs on run" or (way == "hangs on its second batch" and self.runs > 1):
             hang()
         if way == "closes on run":
             self.channel.shutdown(socket.SHUT_RDWR)
@@ -137,6 +163,8 @@ class FakeWorker:
             return
         done = Done(run.serial, run.rows, run.slot, STAMPS, 10, 20, self.echo(run))
         first = done.outputs[0]
+        if way == "hangs on its second batch":
+            done = done._replace(stamps=(1.0, 1.0, 1.0, 1.001))
         lies = {
             "another serial": done._replace(serial=run.serial + 1),
             "another slot": done._replace(slot=(run.slot + 1) % 3),

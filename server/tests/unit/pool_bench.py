@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from jitney.errors import JitneyError, ModelError
     from jitney.execution.executor import Completion
+    from jitney.execution.worker_life import WorkerLife
     from jitney.load_report import LoadReport
     from jitney.types import ModelRef
 
@@ -107,7 +108,7 @@ class Recorder:
     def device_loading(self, device: str, *, loading: bool) -> None:
         """Do nothing."""
 
-    def device_down(self, device: str) -> None:
+    def device_down(self, device: str, back_in: float = 0.0) -> None:  # noqa: ARG002  # the protocol's
         """Note it."""
         self.note("down", device)
 
@@ -184,12 +185,34 @@ class Bench:
         async with asyncio.timeout(PATIENCE):
             return await self.pool.load(self.spec(key, content))
 
-    def start(self, key: BatchKey, *rows: int, device: str = "cpu", name: str = "batch") -> Batch:
+    def start(
+        self,
+        key: BatchKey,
+        *rows: int,
+        device: str = "cpu",
+        name: str = "batch",
+        planned: float = 0.0,
+    ) -> Batch:
         """Start a batch of requests with the rows; all have the id ``name``."""
         entries = [make_entry(key, rows=n, id=name, done=self.ends) for n in rows]
         batch = Batch(key, entries, sum(rows), Reason.IDLE, device, self.clock.now())
+        batch.planned = planned
         self.pool.start(batch)
         return batch
+
+    def life(self, device: str = "cpu") -> WorkerLife:
+        """Return the process that a device has now."""
+        life = self.pool._workers[device]._life
+        assert life is not None
+        return life
+
+    def pid(self, device: str = "cpu") -> int:
+        """Return the number of that process."""
+        return self.life(device).link._process.pid
+
+    def is_loading(self, device: str = "cpu") -> bool:
+        """Return whether a device is loading a model."""
+        return self.pool._workers[device]._loads.current is not None
 
     def state(self, device: str = "cpu") -> tuple[str, str]:
         """Return the state of a device and the reason."""

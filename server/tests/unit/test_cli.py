@@ -406,6 +406,15 @@ def test_pack_writes_a_file_that_inspect_reads(
     assert "3 labels" in report
     assert "samples      1 (2 rows)" in report
 
+    # Into a version's folder, its manifest is written as well.
+    (tmp_path / "double" / "1").mkdir(parents=True)
+    argv[3] = str(tmp_path / "double" / "1" / "model.pt")
+    assert main(argv) == 0
+    assert "1 files listed\n" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "double" / "1")]) == 0
+    assert main([*argv, "--no-manifest"]) == 0
+    assert main([*argv, "--sign", str(tmp_path / "none")]) == 2
+
 
 def test_a_table_is_as_wide_as_its_cells() -> None:
     """Columns are aligned, and lines have no blanks at the end."""

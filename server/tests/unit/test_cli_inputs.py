@@ -62,6 +62,46 @@ def test_a_file_of_objects_is_refused(tmp_path: Path) -> None:
         read_inputs([f"x=@{tmp_path}/x.npy"], metadata(x=("FP32", [-1])))
 
 
+def test_one_file_has_all_inputs(tmp_path: Path) -> None:
+    """An archive of NumPy's gives every input that it has an array of, and others may be added."""
+    x, z = np.arange(3, dtype=np.uint8), np.array([b"a"])
+    np.savez(tmp_path / "all.npz", x=x, z=z, expected=np.zeros(3))
+    model = metadata(x=("UINT8", [-1]), y=("BF16", [-1]), z=("BYTES", [-1]))
+
+    for text in (f"{tmp_path}/all.npz", f"@{tmp_path}/all.npz"):
+        inputs = read_inputs([text, "y=[1]"], model)
+        assert ["x", "z", "y"] == list(inputs)
+        assert x.tolist() == inputs["x"].tolist()
+        assert "Bfloat16" == type(inputs["y"]).__name__
+
+
+def test_one_input_is_taken_out_of_a_file(tmp_path: Path) -> None:
+    """Behind the name of an input, an archive gives the array of that name."""
+    np.savez(tmp_path / "all.npz", x=np.ones(2, np.uint8), y=np.zeros(2))
+    model = metadata(x=("UINT8", [-1]), b=("BYTES", [-1]))
+
+    assert ["x"] == list(read_inputs([f"x=@{tmp_path}/all.npz"], model))
+    with pytest.raises(ConfigError, match="has no array of that name; it has x, y"):
+        read_inputs([f"b=@{tmp_path}/all.npz"], model)
+
+
+def test_a_file_without_inputs_is_refused(tmp_path: Path) -> None:
+    """Nor may two files have the same one, and a file is not two at once."""
+    np.savez(tmp_path / "none.npz", other=np.zeros(2))
+    np.savez(tmp_path / "x.npz", x=np.zeros(2))
+    (tmp_path / "broken.npz").write_bytes(b"PK no archive")
+    model = metadata(x=("UINT8", [-1]), b=("BYTES", [-1]))
+    for given, expected in (
+        (["none.npz"], "none of its arrays is called x or b"),
+        (["x.npz", "x.npz"], "--input x: given twice"),
+        (["broken.npz"], "is not an array of NumPy"),
+        (["gone.npz"], "cannot be read"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read_inputs([f"{tmp_path}/{name}" for name in given], model)
+        assert expected in str(caught.value)
+
+
 @pytest.mark.parametrize("datatype", [d for d in DataType if d.is_integer])
 def test_the_limits_of_every_integer_are_kept(datatype: DataType) -> None:
     """The least and the largest value pass unchanged; one more does not."""

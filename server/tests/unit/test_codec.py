@@ -8,10 +8,10 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mutations import mutations
 
 from jitney.datatypes import DataType
 from jitney.errors import InvalidRequest, NotSupported
+from jitney.testing.mutations import mutations
 from jitney.transport import codec as codec_module
 from jitney.transport import contents, heads
 from jitney.transport.codec import Codec

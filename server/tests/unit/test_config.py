@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def test_folders_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
         (("--tenant-weights", "a=-1"), "--tenant-weights: expected tenants and their weights"),
         (
             ("--tenant-weights", "a=1"),
-            "limits.tenant_weights: needs --tenant-metadata-key, which tells tenants apart",
+            "limits.tenant_weights: needs --tenant-metadata-key or --tenant-from principal",
         ),
         (
             ("--tenant-metadata-key=t", "--tenant-weights", "a=1,b=2,a=3"),
@@ -262,6 +263,91 @@ def test_other_addresses_must_be_called_insecure(host: str) -> None:
 
     server = load_settings(parse("--host", host, "--insecure"), {}).server
     assert (host, 10.0) == (server.host, server.drain_delay)
+
+
+TLS = ("--tls-certificate", "c", "--tls-key", "k")
+PLAIN, NOBODY_ASKED = "connections are not encrypted", "nobody is asked who they are"
+
+
+@pytest.mark.parametrize(
+    ("flags", "missing"),
+    [
+        ((), {PLAIN, NOBODY_ASKED}),
+        (TLS, {NOBODY_ASKED}),
+        (("--tokens-file", "t"), {PLAIN}),
+        ((*TLS, "--tokens-file", "t"), set()),
+        ((*TLS, "--tls-client-ca", "a"), set()),
+        (("--insecure",), set()),
+    ],
+)
+@pytest.mark.parametrize(
+    "address", [("--host", "10.0.0.1"), ("--admin-address", "10.0.0.1:8003")], ids=["main", "admin"]
+)
+def test_what_others_reach_takes_encryption_and_callers_who_are_known(
+    address: tuple[str, ...], flags: tuple[str, ...], missing: set[str]
+) -> None:
+    """Either one alone is not enough; the text says what is missing, and of which address."""
+    if not missing:
+        assert load_settings(parse(*address, *flags), {}).server.reachable_address is not None
+        return
+    text = refusal((*address, *flags))
+    assert f"server.{address[0][2:].replace('-', '_')}: '10.0.0.1' can be reached" in text
+    assert missing == {part for part in (PLAIN, NOBODY_ASKED) if part in text}
+
+
+@pytest.mark.parametrize(
+    "address", ["unix:/run/a.sock", "127.0.0.1:0", "localhost:9000", "[::1]:1"]
+)
+def test_an_admin_address_that_only_this_machine_reaches_is_fine(address: str) -> None:
+    """A socket has permissions, and a port on the loopback address is as the main one."""
+    server = load_settings(parse("--admin-address", address), {}).server
+    assert server.reachable_address is None
+    assert (server.admin_socket is None) == (address != "unix:/run/a.sock")
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("unix:relative", "--admin-address: expected HOST:PORT, unix:/path, or nothing"),
+        ("8003", "--admin-address: expected HOST:PORT, unix:/path, or nothing"),
+        ("a b:1", "--admin-address: expected HOST:PORT, unix:/path, or nothing"),
+        ("::1:80", "--admin-address: expected HOST:PORT, unix:/path, or nothing"),
+        ("127.0.0.1:70000", "server.admin_address: expected a port up to 65535, got 70000"),
+        ("127.0.0.1:8001", "server.admin_address: 127.0.0.1:8001 is where everything else is"),
+    ],
+)
+def test_what_is_no_admin_address_is_refused(address: str, text: str) -> None:
+    """Nor is the main one, where it would mean nothing."""
+    assert refusal(("--admin-address", address)).startswith(text)
+
+
+def test_tenants_that_are_callers_take_callers_who_are_known() -> None:
+    """And then no metadata key, which would have no meaning."""
+    flags = ("--tenant-from", "principal")
+
+    assert "limits.tenant_from: callers have no names unless" in refusal(flags)
+    text = refusal((*flags, "--tokens-file", "t", "--tenant-metadata-key", "x"))
+    assert "limits.tenant_metadata_key: has no use beside --tenant-from principal" == text
+    limits = load_settings(
+        parse(*flags, "--tokens-file", "t", "--tenant-weights", "a=2"), {}
+    ).limits
+    assert (True, {"a": 2.0}) == (limits.tenants, limits.weights)
+
+
+def test_a_burst_takes_a_rate_and_lets_one_through() -> None:
+    """Without numbers there is no limit, and a burst is a second's worth."""
+    access = load_settings(parse("--principal-rate", "50"), {}).access
+    assert (50, 50) == (access.rate, access.burst)
+    assert 1 == load_settings(parse("--principal-rate", "0.5"), {}).access.burst
+    assert math.inf == load_settings({}, {}).access.burst
+    assert "needs access.principal_rate" in refusal(("--principal-burst", "5"))
+    flags = ("--principal-rate", "5", "--principal-burst", "0.5")
+    assert "access.principal_burst: expected 1 or more, or 0" == refusal(flags)
+
+
+def test_the_token_of_the_commands_is_no_setting() -> None:
+    """A server may be started from a shell in which calls are made."""
+    assert Settings() == load_settings({}, {"JITNEY_TOKEN": "jitney_x"})
 
 
 def test_a_drain_delay_that_was_given_is_kept() -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from test_triton_page import GPU, lines
 
-from jitney.app import Server
+from jitney.access import RULES
+from jitney.access.entries import parse_entries
+from jitney.app import REPLY_GRACE, WORKER_STOP_TIMEOUT, Server
 from jitney.config import Settings
 from jitney.config.key import KEYS
 from jitney.config.tritonserver import INSTEAD
@@ -23,10 +25,16 @@ from jitney.repository.triton.fields import FIELDS, Treatment
 from jitney.repository.triton.mapping import manifest_of
 from jitney.repository.triton.text import parse_config
 from jitney.scheduling.batch import Reason
+from jitney.telemetry.audit_readings import audit_readings
+from jitney.telemetry.log_queue import LogQueue
 from jitney.telemetry.metrics import WHY, Metrics
+from jitney.telemetry.span_export import SpanSender
 from jitney.testing import FakeClock
+from jitney.transport.doors import Doors
+from jitney.transport.listeners import exposed
 from jitney.transport.server import channel_options
 from jitney.transport.status import CODES
+from jitney.transport.tls import CertificateWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +88,16 @@ def families() -> set[tuple[str, str, str]]:
         suffix = "_total" if family.type == "counter" else ""
         labels = ", ".join(family._labelnames)  # type: ignore[attr-defined]  # of every family class
         found.add((family.name + suffix, family.type, labels))
-    for gauge in (*overview.readings(), Server._build_info(nobody)):
+    others = (
+        *exposed(nobody, nobody, nobody),
+        *CertificateWatch.readings(nobody),
+        *Doors.readings(nobody),
+        *audit_readings(nobody),
+        Server._build_info(nobody),
+        LogQueue.reading(nobody),
+        SpanSender.reading(nobody),
+    )
+    for gauge in (*overview.readings(), *others):
         kind, name = ("counter", f"{gauge.name}_total") if gauge.counts else ("gauge", gauge.name)
         found.add((name, kind, ", ".join(gauge.labels)))
     return found
@@ -171,6 +188,42 @@ def test_every_option_of_grpc_is_explained_with_its_value() -> None:
     }
 
     assert {(name, str(value)) for name, value in options} == documented
+
+
+def test_the_example_of_a_file_of_tokens_is_one() -> None:
+    """The TOML in docs/access.md is read as a server does."""
+    (example,) = blocks(read(DOCS / "access.md"), "toml")
+
+    entries = parse_entries(example)
+
+    assert ["web"] == [token.name for token in entries.tokens]
+    assert ["batch"] == [one.name for one in entries.certificates]
+    assert entries.anonymous is not None
+
+
+def test_the_page_says_what_every_method_takes() -> None:
+    """Each method that is not denied by itself is named in the table of docs/access.md."""
+    page = read(DOCS / "access.md")
+    named = set(re.findall(r"`(?:grpc\.health\.v1\.Health/)?([A-Z]\w+)`", page))
+    # These are told of by other words.
+    said = {"Check", "Watch", "GetStatus", "ServerReflectionInfo"}
+
+    methods = {path.rpartition("/")[2] for path in RULES}
+    memory = {name for name in methods if "SharedMemory" in name}
+    assert 6 == len(memory)
+    assert set() == methods - memory - said - named
+
+
+def test_the_time_that_a_supervisor_should_allow_is_enough() -> None:
+    """What docs/operations.md adds to the two settings covers all other waits of a stop."""
+    (more,) = re.findall(
+        r"`drain_delay_seconds \+ drain_timeout_seconds` and (\d+) seconds more",
+        " ".join(read(DOCS / "operations.md").split()),
+    )
+    ports = 2  # the main one and that of the operator, one after the other
+    waits = ports * REPLY_GRACE + WORKER_STOP_TIMEOUT
+
+    assert int(more) >= waits + 2
 
 
 def test_what_a_worker_inherits_is_listed() -> None:

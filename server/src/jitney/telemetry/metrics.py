@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jitney.errors import JitneyError
     from jitney.execution.executor import Completion
     from jitney.scheduling.batch import Batch, Entry
+    from jitney.telemetry.watcher import BatchWatcher
 
 __all__ = ["UNKNOWN", "WHY", "Metrics", "ModelFigures", "Reading"]
 
@@ -204,11 +205,22 @@ class Metrics:
             "Loads of a version, by how they ended.",
             (*MODEL, "outcome"),
         )
+        self.access_denied = Counter(
+            "jitney_access_denied",
+            "Calls and requests that their caller may not make, by RPC and reason.",
+            ("method", "reason"),
+        )
+        self.access_reloads = Counter(
+            "jitney_access_reloads",
+            "Times that the file of tokens was found changed, by how reading it ended.",
+            ("outcome",),
+        )
         # By what clients see: a version that is loaded again goes on with its figures. By load is
         # only what saves the hot path a second key.
         self._versions: dict[tuple[str, int], ModelFigures] = {}
         self._models: dict[ModelRef, ModelFigures] = {}
         self._readings: list[Reading] = []
+        self.watcher: BatchWatcher | None = None
 
     # -- what is told ---------------------------------------------------------------------------
 
@@ -247,6 +259,8 @@ class Metrics:
         self.batches.add((*figures.labels, batch.device, batch.reason.value))
         figures.batch_rows.observe(batch.rows)
         figures.batch_fill.observe(batch.rows / max(1, batch.key.max_rows))
+        if self.watcher is not None:
+            self.watcher.batch_started(batch)
 
     def batch_done(self, batch: Batch, completion: Completion, awaited: int) -> None:
         """Count a batch that ran, and the requests in it that were answered.
@@ -290,6 +304,8 @@ class Metrics:
         self.device_wasted.add(cells.labels, worked * (1 - awaited / batch.rows))
         if batch.planned:
             cells.over_plan.observe(worked / batch.planned)
+        if self.watcher is not None:
+            self.watcher.batch_done(batch, completion)
 
     def produced(self, model: ModelRef, number: int, seconds: float) -> None:
         """Count one reply of a decoupled request.
@@ -316,6 +332,8 @@ class Metrics:
     def batch_failed(self, batch: Batch, error: JitneyError) -> None:
         """Count a batch that failed."""
         self.failed_batches.add((*labels_of(batch.key.model), batch.device, error.reason))
+        if self.watcher is not None:
+            self.watcher.batch_failed(batch, error)
 
     # -- what is read ---------------------------------------------------------------------------
 
@@ -377,6 +395,8 @@ class Metrics:
             self._over_plan,
             self.loop_lag,
             self.loads,
+            self.access_denied,
+            self.access_reloads,
         ]
         for instrument in instruments:
             yield instrument.collect()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jitney.clock import wall_seconds
 from jitney.errors import ConfigError
+from jitney.telemetry.log_lines import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,7 +64,8 @@ class TraceFile:
     def write(self, line: str, index: int | None) -> None:
         """Append a line; to the file of that index, if there is one."""
         if self.path is None:
-            log.info("trace %s", line)
+            # Whoever asked for traces has said how many.
+            log.info("trace %s", line, extra={KEPT: True})
             return
         path = self.path
         if index is not None:

@@ -42,6 +42,8 @@ def sim_commands(
             slot_bytes=devices.slot_bytes,
             poll_microseconds=devices.poll_microseconds,
             module=WORKER,
+            confinement=devices.worker_confinement,
+            paths=devices.worker_paths,
         )
         for number in range(count)
     ]

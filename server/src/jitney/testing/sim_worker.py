@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from jitney.errors import InferenceFailed, ModelError, OutputTooLarge
 from jitney.execution.slots import aligned
-from jitney.execution.worker_loop import run_worker
+from jitney.execution.worker_start import run_worker
 from jitney.load_report import Golden, LoadReport
 from jitney.runtime.interface import Execution, WrittenOutput
 from jitney.testing.sim_device import SimDevice
