@@ -27,12 +27,12 @@ class AdmissionStatistics(NamedTuple):
 class Admission:
     """Counts requests and their bytes from acceptance to reply, and refuses what is too much.
 
-    Where callers name their tenants (``tenant_metadata_key``), a tenant may hold at most
-    ``max_tenant_share`` of each limit while others have something in flight, and the last eighth of
-    it is kept from those that hold more than their part. The latter also binds a tenant that is
-    alone, or nobody else could get in beside it. This is the coarse guard, which keeps one tenant's
-    flood from shutting others out; whose request runs first is for the scheduler to decide. A
-    tenant with nothing in flight is refused by nothing but the limits themselves.
+    Where tenants are told apart (``tenant_metadata_key``, ``tenant_from``), a tenant may hold at
+    most ``max_tenant_share`` of each limit while others have something in flight, and the last
+    eighth of it is kept from those that hold more than their part. The latter also binds a tenant
+    that is alone, or nobody else could get in beside it. This is the coarse guard, which keeps one
+    tenant's flood from shutting others out; whose request runs first is for the scheduler to
+    decide. A tenant with nothing in flight is refused by nothing but the limits themselves.
 
     Invariants: ``requests`` and ``nbytes`` are 0 when nothing is in flight; of tenants, only those
     that have something in flight are remembered.
@@ -46,7 +46,7 @@ class Admission:
         self._on_idle: Callable[[], None] | None = None
         self.requests = 0
         self.nbytes = 0
-        self._quotas = bool(limits.tenant_metadata_key) and limits.max_tenant_share < 1
+        self._quotas = limits.tenants and limits.max_tenant_share < 1
         self._held: dict[str, AdmissionStatistics] = {}
 
     def admit(self, nbytes: int, tenant: str = "") -> None:

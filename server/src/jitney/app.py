@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jitney import __version__
+from jitney import __version__, access
 from jitney.admission import Admission
+from jitney.audit import NO_AUDIT, AuditLog
 from jitney.clock import LoopClock
 from jitney.engine import Engine
-from jitney.errors import ConfigError, DeviceFailed
+from jitney.errors import ConfigError, DeviceFailed, ListenerFailed
 from jitney.execution.builtin import BuiltinExecutor
 from jitney.execution.device_worker import WorkerLimits
 from jitney.execution.discovery import choose_devices, cores, count_cuda_devices
@@ -27,36 +29,42 @@ from jitney.repository.control import ModelControl
 from jitney.repository.polling import Poller
 from jitney.repository.preparing import Preparer
 from jitney.repository.repository import Repository
+from jitney.repository.scan_policy import scan_policy_of
 from jitney.scheduling.policy import Policy, PolicySettings
 from jitney.scheduling.scheduler import Scheduler
+from jitney.telemetry.audit_readings import audit_readings
 from jitney.telemetry.exposition import MetricsPage
 from jitney.telemetry.gpu import Gpus
 from jitney.telemetry.host import Host
 from jitney.telemetry.logs import LogControl, initial
 from jitney.telemetry.metrics import Metrics, Reading
+from jitney.telemetry.open_spans import open_spans
 from jitney.telemetry.pulse import Pulse
 from jitney.telemetry.tracing import TraceFile, Tracer
 from jitney.telemetry.triton_page import TritonPage
+from jitney.telemetry.worker_output import WorkerOutput
 from jitney.transport.codec import Codec
 from jitney.transport.describe import extensions
+from jitney.transport.doors import Doors
 from jitney.transport.forwarding import MetadataForwarder
 from jitney.transport.health import HealthReporter
 from jitney.transport.inference import CallRules, InferenceRpcs
+from jitney.transport.listeners import Listeners
 from jitney.transport.repository_rpcs import RepositoryRpcs
-from jitney.transport.server import GrpcServer
 from jitney.transport.servicer import Identity, InferenceServicer
 from jitney.transport.settings_rpcs import SettingsRpcs
 from jitney.transport.shared_memory import RegionRegistry
 from jitney.transport.shared_memory.rpcs import SharedMemoryRpcs
 from jitney.transport.status import Statuses
 from jitney.transport.stream import StreamLimits
-from jitney.transport.tenant import tenant_reader
+from jitney.transport.tenant import name_of_caller, tenant_reader
 from jitney.triton_sources import TritonSources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from jitney.config import DeviceSettings, Settings
+    from jitney.audit import Audit
+    from jitney.config import DeviceSettings, Settings, TelemetrySettings
 
 __all__ = ["Server", "worker_commands"]
 
@@ -90,6 +98,9 @@ class Server:
         clock = self._clock = LoopClock(loop)
         devices = settings.devices
         commands = commands or worker_commands(devices, environment)
+        self.worker_output = WorkerOutput()
+        for command in commands:
+            command.output = self.worker_output.open
         names = [command.device for command in commands]
         say(f"devices: {', '.join(names)}")
         limits = WorkerLimits(
@@ -97,8 +108,14 @@ class Server:
             load_timeout=devices.load_timeout_seconds,
             batch_timeout=devices.batch_timeout_seconds,
             max_restarts=devices.max_restarts,
+            batch_timeout_factor=devices.batch_timeout_factor,
+            spares=devices.spare_workers,
+            wait_for_worker=devices.wait_for_worker_seconds,
         )
         self.metrics = Metrics()
+        self.tracing = open_spans(settings.telemetry, clock, self.metrics, __version__)
+        self._audit_log = _open_audit(settings.telemetry)
+        self.audit: Audit = self._audit_log or NO_AUDIT
         self.pool = WorkerPool(commands, clock, limits)
         self.executors = Executors(self.pool, BuiltinExecutor(clock))
         self.policy = Policy(
@@ -108,16 +125,23 @@ class Server:
             )
         )
         self.scheduler = Scheduler(self.policy, self.executors, clock, self.metrics)
-        self.repository = Repository()
-        preparer = Preparer(settings.batching, devices.slot_bytes, names, say, clock.now)
+        self.repository = Repository(self.audit)
+        scan = scan_policy_of(settings.repository)
+        preparer = Preparer(settings.batching, devices.slot_bytes, names, say, clock.now, scan)
         self.control = ModelControl(
-            self.repository, preparer, self.executors, settings.repository, say, self.metrics
+            self.repository,
+            preparer,
+            self.executors,
+            settings.repository,
+            say,
+            self.metrics,
+            self.audit,
         )
         self.poller = Poller(clock, self.control.poll, settings.repository.repository_poll_seconds)
         self.admission = Admission(settings.limits)
         self.engine = Engine(self.repository, self.scheduler, self.admission, clock, self.metrics)
         self.control.turnover.on_retire = self.engine.retired
-        self.pulse = Pulse(clock, self.metrics, self.policy.refresh)
+        self.pulse = Pulse(clock, self.metrics, self._look, self._beat)
         self.overview = Overview(
             self.repository,
             self.executors,
@@ -130,26 +154,30 @@ class Server:
         )
         self.health = HealthReporter(self.overview)
         self.hopeless = asyncio.Event()
-        """Set when the last device was given up."""
-        self.grpc = GrpcServer(
-            self._servicer(settings),
-            self.health,
-            settings.server,
-            settings.limits,
-            settings.max_message_bytes,
+        """Set when the last device was given up, or a port takes no more calls."""
+        statuses = Statuses(compat=settings.server.triton_compat)
+        self.doors = Doors(settings, statuses, self.metrics, self.audit, clock)
+        self.listeners = Listeners(
+            settings, clock, self.metrics, statuses, self.audit, lambda: self.admission.nbytes
         )
+        self.listeners.on_failure = self.hopeless.set
+        self.listeners.offer(self._servicer(settings, statuses), self.health, self.doors)
         self.page: MetricsPage | None = None
         self._say = say
 
-    def _servicer(self, settings: Settings) -> InferenceServicer:
+    def _servicer(self, settings: Settings, statuses: Statuses) -> InferenceServicer:
         limits, compat = settings.limits, settings.server.triton_compat
-        statuses = Statuses(compat=compat)
         pattern = settings.server.forward_metadata
         rules = CallRules(
             statuses,
             StreamLimits(limits.max_stream_requests, limits.max_stream_bytes),
-            tenant_reader(limits.tenant_metadata_key),
+            name_of_caller
+            if limits.tenant_from == "principal"
+            else tenant_reader(limits.tenant_metadata_key),
             MetadataForwarder(pattern) if pattern else None,
+            self.doors.gate,
+            self.listeners.unread,
+            self.tracing.spans if self.tracing is not None else None,
         )
         regions = RegionRegistry(
             enabled=settings.server.allow_client_shm,
@@ -174,8 +202,8 @@ class Server:
             self.metrics,
             statuses,
             {
-                **SettingsRpcs(tracer, logs, self.repository.names).handlers(),
-                **SharedMemoryRpcs(regions).handlers(),
+                **SettingsRpcs(tracer, logs, self.repository.names, self.audit).handlers(),
+                **SharedMemoryRpcs(regions, self.audit).handlers(),
                 **RepositoryRpcs(self.control, self.repository).handlers(),
             },
         )
@@ -186,11 +214,22 @@ class Server:
         :raises ConfigError: when a setting turns out to be impossible.
         """
         settings = self.settings
+        self.audit.record("server.start", version=__version__, pid=os.getpid())
+        if self._audit_log is not None:
+            for reading in audit_readings(self._audit_log.statistics):
+                self.metrics.add_reading(reading)
         self.control.find()  # before anything slow: a wrong folder is the commonest mistake
-        for reading in (*self.overview.readings(), self._build_info()):
+        for reading in (
+            *self.overview.readings(),
+            *self.listeners.readings(),
+            *self.doors.readings(),
+            self._build_info(),
+        ):
             self.metrics.add_reading(reading)
         if settings.telemetry.metrics:
             self._open_page()
+        self.health.update()
+        await self.listeners.open_health()
         self._say("starting a worker per device (it imports torch, which takes a few seconds)")
         await self.executors.launch(self.engine)
         self.ensure_a_device()
@@ -208,16 +247,21 @@ class Server:
         if settings.repository.model_control_mode == "poll":
             self.poller.start()
         self.overview.serving = True
-        await self.health.update()  # before anybody can ask
-        await self.grpc.start()
+        self.health.update()  # before anybody can ask
+        self.doors.start()
+        await self.listeners.start()
         # What exists now stays: the collector need not walk it again and again.
         gc.freeze()
 
     def ensure_a_device(self) -> None:
-        """Do nothing while there is a device that may come back.
+        """Do nothing while there are ports, and a device that may come back.
 
+        :raises ListenerFailed: when a port stopped taking calls.
         :raises DeviceFailed: when all were given up, which ends the process with an error.
         """
+        if self.listeners.failed:
+            msg = "a port stopped taking calls; the log says why"
+            raise ListenerFailed(msg)
         failed = [d for d in self.pool.statistics() if d.state == "failed"]
         if len(failed) == len(self.pool.statistics()):
             reasons = "; ".join(f"{d.name}: {d.reason}" for d in failed)
@@ -229,17 +273,34 @@ class Server:
         try:
             sources = TritonSources(self.repository, self.overview, self.pool, Host(), Gpus())
             triton = TritonPage(self.metrics, sources)
-            self.page = MetricsPage(self.metrics, triton, server.host, server.metrics_port)
+            certificates, authority = self.listeners.certificates, self.doors.authority
+            self.page = MetricsPage(
+                self.metrics,
+                triton,
+                server.page_host,
+                server.metrics_port,
+                context=certificates.context if certificates and server.page_tls else None,
+                may_read=authority.may_read_metrics if authority else None,
+            )
         except OSError as error:
             msg = (
-                f"cannot serve metrics on {server.host}:{server.metrics_port}: {error.strerror} "
+                f"cannot serve metrics on {server.page_host}:{server.metrics_port}: "
+                f"{error.strerror} "
                 "(--metrics-port takes another port, 0 any free one)"
             )
             raise ConfigError(msg) from None
 
+    def _beat(self) -> None:
+        self.listeners.beat()
+
+    def _look(self, now: float) -> None:
+        self.policy.refresh(now)
+        self.listeners.look()
+
     def _readiness_changed(self) -> None:
         self.health.refresh()
-        if all(device.state == "failed" for device in self.pool.statistics()):
+        probing = self.settings.devices.on_last_device_lost == "probe"
+        if not probing and all(device.state == "failed" for device in self.pool.statistics()):
             self.hopeless.set()
 
     def _build_info(self) -> Reading:
@@ -254,12 +315,14 @@ class Server:
 
         1. say NOT_SERVING; 2. go on serving while balancers notice; 3. refuse new requests;
         4. let what waits leave without waiting for company, and finish; 5. refuse what still
-        waits; 6. close the sockets; 7. end the workers.
+        waits; 6. close the sockets; 7. end the workers; 8. end the audit log.
         """
+        self.audit.record("server.stop", forced=forced.is_set())
         server = self.settings.server
         self.overview.serving = False
-        await self.health.stop()
+        self.health.stop()
         await self.poller.stop()
+        await self.doors.stop()
         await self.control.stop()
         await _either(forced, server.drain_delay)
         idle = asyncio.Event()
@@ -275,12 +338,35 @@ class Server:
             log.warning("%d requests still waited at the end of the drain, refused", refused)
         if running := self.admission.requests:
             log.warning("%d requests still ran at the end of the drain, cut off", running)
-        await self.grpc.stop(0 if forced.is_set() else REPLY_GRACE)
+        await self.listeners.stop(0 if forced.is_set() else REPLY_GRACE)
         self.pulse.stop()
+        self.repository.audit = NO_AUDIT  # workers that are told to end are not lost
         await self.executors.stop(0 if forced.is_set() else WORKER_STOP_TIMEOUT)
+        self.worker_output.close()
+        if self.tracing is not None:
+            self.tracing.sender.close()
         if self.page is not None:
             self.page.close()
         self._clock.close()
+        if self._audit_log is not None:
+            self.audit.record("server.stopped")
+            await asyncio.to_thread(self._audit_log.close)
+
+
+def _open_audit(telemetry: TelemetrySettings) -> AuditLog | None:
+    """Return the audit log that the settings name.
+
+    :raises ConfigError: when its file cannot be written.
+    """
+    if not telemetry.audit_file:
+        return None
+    return AuditLog(
+        Path(telemetry.audit_file),
+        max_bytes=telemetry.audit_max_bytes,
+        sync=telemetry.audit_sync,
+        anchor_seconds=telemetry.audit_anchor_seconds,
+        who=lambda: access.current().name,
+    )
 
 
 def worker_commands(devices: DeviceSettings, environment: Mapping[str, str]) -> list[WorkerCommand]:
@@ -298,6 +384,8 @@ def worker_commands(devices: DeviceSettings, environment: Mapping[str, str]) -> 
             slots=devices.slots,
             slot_bytes=devices.slot_bytes,
             poll_microseconds=devices.poll_microseconds,
+            confinement=devices.worker_confinement,
+            paths=devices.worker_paths,
         )
         for name in names
     ]

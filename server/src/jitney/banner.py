@@ -42,17 +42,33 @@ def banner(server: Server) -> list[str]:
         # Nothing else is wrong, so nothing else would tell why probes and balancers stay away.
         lines += ["", f"not ready: {missing} not loaded, so health checks fail until they are;"]
         lines += ["           --strict-readiness=false leaves them out of it"]
-    host = server.settings.server.url_host
-    lines += ["", f"gRPC     {host}:{server.grpc.port}   (inference.GRPCInferenceService)"]
-    if server.page is not None:
-        lines.append(f"metrics  http://{host}:{server.page.port}/metrics")
-    where = "" if server.grpc.port == 8001 else f" --address {host}:{server.grpc.port}"  # noqa: PLR2004
+    lines += ["", *_addresses(server)]
+    host, port = server.settings.server.url_host, server.listeners.port
+    where = "" if port == 8001 else f" --address {host}:{port}"  # noqa: PLR2004
     where += _tls_flags(server.settings.server)
+    where += " --token-file YOURS.token" if server.settings.access.on else ""
     # What can be copied and pasted: under `make serve` the command is not on the PATH.
     command = "jitney" if shutil.which("jitney") else sys.argv[0]
     calls = [f"{command} status", *(f"{command} infer {hint}" for hint in _hints(server))]
     lines += ["", *(f"{'' if i else 'try':<8} {call}{where}" for i, call in enumerate(calls))]
     lines.append("stop     Ctrl-C")
+    return lines
+
+
+def _addresses(server: Server) -> list[str]:
+    settings, listeners = server.settings.server, server.listeners
+    host = settings.url_host
+    lines = [f"gRPC     {host}:{listeners.port}   (inference.GRPCInferenceService)"]
+    if settings.admin_address:
+        address = settings.admin_address
+        if settings.admin_socket is None and listeners.admin is not None:
+            address = f"{settings.admin_host_port[0]}:{listeners.admin.port}"
+        lines.append(f"admin    {address}   (load, unload, log and trace settings)")
+    if listeners.health is not None:
+        lines.append(f"health   {host}:{listeners.health.port}   (grpc.health.v1.Health)")
+    if server.page is not None:
+        scheme = "https" if settings.page_tls else "http"
+        lines.append(f"metrics  {scheme}://{settings.page_url_host}:{server.page.port}/metrics")
     return lines
 
 

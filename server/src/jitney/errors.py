@@ -7,7 +7,10 @@ place, ``transport.status``.
 
 from __future__ import annotations
 
+from typing import Literal
+
 __all__ = [
+    "AccessDenied",
     "BadOverride",
     "BatchTooLarge",
     "ConfigError",
@@ -17,9 +20,11 @@ __all__ = [
     "DeviceFailed",
     "Draining",
     "InferenceFailed",
+    "InputQuarantined",
     "InputRejected",
     "InvalidRequest",
     "JitneyError",
+    "ListenerFailed",
     "LoadRefused",
     "ModelError",
     "ModelLoadFailed",
@@ -30,9 +35,11 @@ __all__ = [
     "OutputTooLarge",
     "Overloaded",
     "QueueTimeout",
+    "RateLimited",
     "RegionExists",
     "RegionNotFound",
     "RegionNotOpened",
+    "Unauthenticated",
     "UnknownToLoad",
     "WorkerLost",
 ]
@@ -88,9 +95,28 @@ class Draining(JitneyError):
 
 
 class WorkerLost(JitneyError):
-    """The worker process ended while it held the request; inference is safe to repeat."""
+    """The worker process ended while it held the request; inference is safe to repeat.
+
+    For the scheduler: ``rerun`` says how the server itself may repeat its batch. ``whole``: as it
+    was, which was not to blame, or not begun; ``apart``: each request alone, for one of them may
+    have ended the worker; ``never``: it took too long, or nobody knows. ``suspect`` tells that the
+    batch may be to blame, ``back_in`` in how many seconds its device is expected back.
+    """
 
     reason = "WORKER_LOST"
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        rerun: Literal["never", "whole", "apart"] = "never",
+        suspect: bool = False,
+        back_in: float = 0.0,
+    ) -> None:
+        super().__init__(text)
+        self.rerun = rerun
+        self.suspect = suspect
+        self.back_in = back_in
 
 
 class Overloaded(JitneyError):
@@ -107,6 +133,15 @@ class Overloaded(JitneyError):
         super().__init__(text)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class RateLimited(Overloaded):
+    """The caller asks more often than it may; whoever else calls does not matter."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, text: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(text, reason=self.reason, retry_after=retry_after)
 
 
 class DeadlineExpired(JitneyError):
@@ -141,6 +176,15 @@ class InputRejected(InferenceFailed):
     """The model raised on this request alone, after it ran on others: the values are to blame."""
 
     reason = "MODEL_ERROR"
+
+
+class InputQuarantined(InputRejected):
+    """These very inputs ended a worker, or failed the batch they were in, several times just now.
+
+    They are not run again for a while.
+    """
+
+    reason = "QUARANTINED"
 
 
 class OutputTooLarge(JitneyError):
@@ -179,6 +223,21 @@ class UnknownToLoad(LoadRefused):
     reason = "MODEL_NOT_FOUND"
 
 
+class Unauthenticated(JitneyError):
+    """Nothing that came with the call tells who makes it, or what came is not good for it."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class AccessDenied(JitneyError):
+    """Who makes the call is known, and may not make it.
+
+    What the call names, such as a model, may or may not exist: the text is the same.
+    """
+
+    reason = "ACCESS_DENIED"
+
+
 class RegionNotFound(JitneyError):
     """No region of shared memory is registered under that name."""
 
@@ -212,10 +271,18 @@ class DeviceFailed(JitneyError):
     reason = "DEVICE_LOST"
 
 
+class ListenerFailed(JitneyError):
+    """A port stopped taking calls by itself; the server process ends with an error."""
+
+    reason = "LISTENER_LOST"
+
+
 class ModelError(JitneyError):
     """A model file is broken, hostile or does not keep its contract; raised while loading it.
 
-    ``reason`` names the check that failed, ``str(error)`` says what to do about it.
+    ``reason`` names the check that failed, ``str(error)`` says what to do about it. ``digest`` is
+    the SHA-256 of the file that was refused, where it was read that far.
     """
 
     reason = "MODEL_INVALID"
+    digest = ""

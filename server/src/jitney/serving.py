@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
+from jitney import access
 from jitney.app import Server
 from jitney.banner import banner
-from jitney.telemetry.logs import FORMAT
+from jitney.errors import JitneyError
+from jitney.telemetry.logs import is_json, open_log
+from jitney.telemetry.trace_context import TRACE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jitney.config import Settings
     from jitney.execution.link import WorkerCommand
+    from jitney.telemetry.log_queue import LogQueue
 
 __all__ = ["make_room_for_descriptors", "serve"]
 
@@ -41,11 +46,13 @@ def serve(
     :param environment: of the process; workers are given a few variables of it.
     :param commands: the workers; none for those of the devices that the settings name.
     """
-    logging.basicConfig(
-        level=settings.telemetry.log_level.upper(),
-        format=FORMAT,
-        stream=sys.stderr,
+    telemetry = settings.telemetry
+    lines = open_log(
+        telemetry.log_level, telemetry.log_format, telemetry.log_rate, sys.stderr, _facts
     )
+    # The library writes a line of its own for each handshake that fails, past our log and as many
+    # as anybody likes to cause. What is no error of its own is only for who asks for it.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
     sys.setswitchinterval(MIN_SWITCH_INTERVAL)
     limits = settings.limits
@@ -57,8 +64,21 @@ def serve(
         factory = None
     else:
         factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_serve(settings, environment, commands))
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(_serve(settings, environment, commands, lines))
+    except Exception as error:
+        if is_json(telemetry.log_format, sys.stderr):
+            # Whoever started the command prints it too, for people.
+            log.critical("the server ends: %s", error, exc_info=not isinstance(error, JitneyError))
+        raise
+    finally:
+        lines.close()
+
+
+def _facts() -> dict[str, str]:
+    """Return what each record of the log says about whatever is being done."""
+    return {"principal": access.current().name, "trace_id": TRACE_ID.get()}
 
 
 def make_room_for_descriptors(count: int) -> None:
@@ -92,7 +112,10 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 async def _serve(
-    settings: Settings, environment: Mapping[str, str], commands: Sequence[WorkerCommand]
+    settings: Settings,
+    environment: Mapping[str, str],
+    commands: Sequence[WorkerCommand],
+    lines: LogQueue,
 ) -> int:
     stopping, forced = asyncio.Event(), asyncio.Event()
 
@@ -113,6 +136,7 @@ async def _serve(
             print(text, flush=True)  # noqa: T201
 
     server = Server(settings, environment, say, commands)
+    server.metrics.add_reading(lines.reading())
     starting = asyncio.ensure_future(server.start())
     stop = asyncio.ensure_future(stopping.wait())
     await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)

@@ -7,6 +7,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Final, Protocol
 
+from jitney.bugs import numbered
 from jitney.errors import BatchTooLarge, InferenceFailed, JitneyError, OutputTooLarge
 from jitney.scheduling.batch import Entry, State
 from jitney.strings import row_offsets
@@ -152,7 +153,7 @@ class _Joint:
                 timeout=request.timeout,
                 tenant=request.tenant,
             )
-            part.model = request.model
+            part.model, part.origin = request.model, request
             self._first_rows[part] = first
             yield Entry(
                 part,
@@ -261,9 +262,11 @@ class _Joint:
                 return None, reply
         except JitneyError as error:
             return None, error
-        except Exception:  # a carrier is somebody else's code
-            log.exception("the reply to a request in parts could not be made")
-            return None, InferenceFailed("internal error: the reply could not be made")
+        except Exception as error:  # noqa: BLE001  # a carrier is somebody else's code
+            model = whole.key.model
+            facts = {"model": model.name, "version": model.version, "request_id": whole.request.id}
+            text = numbered(log, "a reply in parts could not be made", error, **facts)
+            return None, InferenceFailed(text)
         whole.timing = timing
         return reply, None
 

@@ -114,10 +114,15 @@ class Request:
     in the clock's monotonic seconds, infinite where the caller set none; ``timeout`` is how long,
     in seconds, it may wait for its batch to start, infinite likewise; ``tenant`` is on whose behalf
     the call is made, empty where nobody said; ``carrier`` is who holds the bytes and will make the
-    reply. ``model`` is the version that serves it, once that is known.
+    reply. ``model`` is the version that serves it, once that is known. ``origin`` is the request
+    that this one stands for in a batch, as a part or with other data; a call's own has none, not
+    even None: nobody shall pay for setting it.
     """
 
-    __slots__ = ("carrier", "data", "deadline", "header", "id", "model", "tenant", "timeout")
+    __slots__ = (
+        *("carrier", "data", "deadline", "header", "id", "model", "origin", "tenant", "timeout"),
+    )
+    origin: Request
 
     def __init__(
         self,
@@ -142,7 +147,7 @@ class Request:
     def with_data(self, data: Sequence[Buffer]) -> Request:
         """Return the same call, with other data."""
         other = copy.copy(self)
-        other.data = data
+        other.data, other.origin = data, self
         return other
 
     def release(self) -> None:

@@ -1,8 +1,9 @@
 """The ``jitney`` command: one file per subcommand, each importing what it needs when it runs.
 
 Exit codes: 0 done; 1 failed (the server, the model or the call); 2 the command line, the settings
-or an input file is wrong; 130 interrupted. Errors are one line on stderr; where a defect of jitney
-itself may be behind one, ``--traceback`` shows the whole story.
+or an input file is wrong; 3 done but for some rows of a file (``predict``); 130 interrupted. Errors
+are one line on stderr; where a defect of jitney itself may be behind one, ``--traceback`` shows the
+whole story.
 """
 
 from __future__ import annotations
@@ -12,9 +13,22 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from jitney.cli import bench, import_triton, infer, pack, profile, serve, status
+from jitney.cli import (
+    bench,
+    import_triton,
+    infer,
+    manifest,
+    pack,
+    predict,
+    profile,
+    serve,
+    status,
+    token,
+    verify,
+    verify_audit,
+)
 from jitney.cli.failure import CommandError
 from jitney.errors import ConfigError, JitneyError
 
@@ -63,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="jitney",
         description="Serves TorchScript models over gRPC, and talks to such servers.",
         epilog="exit codes: 0 done, 1 failed, 2 wrong command line, settings or input file",
@@ -82,9 +96,28 @@ def make_parser() -> argparse.ArgumentParser:
     profile.add_parser(subparsers)
     import_triton.add_parser(subparsers)
     infer.add_parser(subparsers)
+    predict.add_parser(subparsers)
     bench.add_parser(subparsers)
     status.add_parser(subparsers)
+    token.add_parser(subparsers)
+    manifest.add_parser(subparsers)
+    verify.add_parser(subparsers)
+    verify_audit.add_parser(subparsers)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows no secret that somebody wrote where it does not belong; so do its subcommands."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
+        super().error(_masked(message))
+
+
+def _masked(text: str) -> str:
+    from jitney.access.tokens import masked  # noqa: PLC0415  # only where something went wrong
+
+    return masked(text)
 
 
 class _Version(argparse.Action):
@@ -121,5 +154,5 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
 def _explain(text: str, code: int, arguments: argparse.Namespace) -> int:
     if arguments.traceback:
         traceback.print_exc()
-    sys.stderr.write(f"jitney: error: {text}\n")
+    sys.stderr.write(f"jitney: error: {_masked(text)}\n")
     return code

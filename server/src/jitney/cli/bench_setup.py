@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jitney.cli import connection
 from jitney.errors import ConfigError
 from jitney.loadgen import inputs, trace
 from jitney.loadgen.arrivals import Process
@@ -52,6 +53,7 @@ def target_of(arguments: argparse.Namespace, metadata: pb.ModelMetadataResponse)
         Tls(arguments.tls_ca, arguments.tls_certificate, arguments.tls_key) if encrypted else None,
         arguments.tenant_metadata_key,
         arguments.connections,
+        connection.shown(arguments),
     )
 
 

@@ -72,6 +72,8 @@ def _details(points: Sequence[Mapping[str, Any]], setup: Mapping[str, Any]) -> I
                 f"{where}: {name}: {calls['share']:.2%} of {calls['sent']:,} in time, "
                 f"p50 {calls['p50_ms']:.2f}, p99 {calls['p99_ms']:.2f} ms"
             )
+        if point["fairness"] is not None:
+            yield f"{where}: fairness between tenants {point['fairness']:.3f} (Jain's index)"
 
 
 def _row(point: Mapping[str, Any], *, slo: bool) -> list[str]:

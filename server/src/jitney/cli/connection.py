@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import ssl
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,16 +13,16 @@ from jitney.cli.failure import CommandError
 from jitney.errors import ConfigError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     import grpc
 
-    from jitney_client import Client
+    from jitney_client import Client, ConnectionOptions
 
-__all__ = ["add_flags", "connect"]
+__all__ = ["add_flags", "client_options", "connect", "explained", "shown"]
 
 ADDRESS: Final = "127.0.0.1:8001"
+TOKEN: Final = "JITNEY_TOKEN"  # noqa: S105  # the name of a variable
 NOT_REACHED: Final = ("connect", "handshake", "socket closed")
 TLS_HINTS: Final = (
     ("VERIFY_FAILED", "its certificate was signed by nobody whom you trust; see --tls-ca"),
@@ -62,6 +64,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="a certificate of your own (PEM), for a server that asks for one",
     )
     group.add_argument("--tls-key", metavar="FILE", help="its private key (PEM)")
+    group = parser.add_argument_group("who calls")
+    group.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help=f"a file with the token to show, for a server that asks who calls (or set {TOKEN})",
+    )
+    group.add_argument("--token", action=_NoToken, nargs="?", help=argparse.SUPPRESS)
+
+
+class _NoToken(argparse.Action):
+    """Refuses ``--token``, without repeating what was given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """End the command."""
+        parser.error(
+            "--token: what stands on a command line, everybody on this machine can read; write it "
+            f"into a file (--token-file) or into {TOKEN}"
+        )
 
 
 @contextmanager
@@ -73,26 +93,99 @@ def connect(arguments: argparse.Namespace) -> Iterator[Client]:
     """
     import jitney_client  # noqa: PLC0415  # brings grpc and numpy along
 
-    credentials = _credentials(arguments)
-    try:
+    options = client_options(arguments)
+    with explained(arguments), jitney_client.Client(arguments.address, **options) as client:
+        yield client
+
+
+def client_options(arguments: argparse.Namespace) -> ConnectionOptions:
+    """Return what a client of either kind is made with, beside the address.
+
+    :raises ConfigError: when a file of the flags cannot be used.
+    """
+    return {
+        "timeout": arguments.timeout,
+        "credentials": _credentials(arguments),
+        "token": _token(arguments),
         # Whoever types a command sees what the server says to it, and can repeat it.
-        with jitney_client.Client(
-            arguments.address,
-            timeout=arguments.timeout,
-            credentials=credentials,
-            retries=None,
-            check=False,
-        ) as client:
-            yield client
+        "retries": None,
+        "check": False,
+    }
+
+
+@contextmanager
+def explained(arguments: argparse.Namespace) -> Iterator[None]:
+    """Turn the errors of calls inside into words for whoever wrote the flags.
+
+    :raises CommandError: when one fails.
+    """
+    import jitney_client  # noqa: PLC0415  # brings grpc and numpy along
+
+    try:
+        yield
     except jitney_client.Unavailable as error:
-        encrypted = credentials is not None
-        msg = _unavailable(arguments.address, str(error), encrypted=encrypted)
+        msg = _unavailable(arguments.address, str(error), encrypted=_encrypted(arguments))
         raise CommandError(msg) from None
     except jitney_client.DeadlineExceeded as error:
         msg = f"no answer within {arguments.timeout:g} seconds (--timeout): {error}"
         raise CommandError(msg) from None
+    except jitney_client.Unauthenticated as error:
+        msg = f"{error} (--token-file, or {TOKEN})"
+        raise CommandError(msg) from None
     except jitney_client.JitneyError as error:
         raise CommandError(str(error)) from None
+
+
+def _token(arguments: argparse.Namespace) -> str | None:
+    """Return the token to show, None for none; it is never part of a text.
+
+    :raises ConfigError: when there is none where there should be one, or it would be sent where
+        others can read it.
+    """
+    from jitney_client.target import target_of  # noqa: PLC0415  # only commands that call need it
+
+    where, token = TOKEN, os.environ.get(TOKEN)
+    if arguments.token_file is not None:
+        where, token = "--token-file", _read_token(arguments.token_file)
+    if token is None:
+        return None
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        msg = f"{where}: expected a token, one line without blanks"
+        raise ConfigError(msg)
+    if not _encrypted(arguments) and not target_of(arguments.address).local:
+        msg = (
+            f"{where}: the token would travel to {arguments.address} unencrypted, for all on the "
+            "way to read; see --tls-ca"
+        )
+        raise ConfigError(msg)
+    return token
+
+
+def _read_token(file: str) -> str:
+    from jitney.access.tokens import looks_like_token  # noqa: PLC0415  # only for who shows one
+
+    if looks_like_token(file):
+        msg = "--token-file: expected the name of a file that has the token, not the token"
+        raise ConfigError(msg)
+    try:
+        return _read(file, "--token-file").decode("ascii")
+    except UnicodeDecodeError:
+        msg = f"--token-file: {file} holds no token"
+        raise ConfigError(msg) from None
+
+
+def shown(arguments: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that shows the token, for calls that no client of ours makes.
+
+    :raises ConfigError: as ``client_options``.
+    """
+    token = _token(arguments)
+    return () if token is None else (("authorization", f"Bearer {token}"),)
+
+
+def _encrypted(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.tls or arguments.tls_ca or arguments.tls_certificate)
 
 
 def _credentials(arguments: argparse.Namespace) -> grpc.ChannelCredentials | None:
@@ -105,7 +198,7 @@ def _credentials(arguments: argparse.Namespace) -> grpc.ChannelCredentials | Non
     if (certificate is None) != (key is None):
         msg = "--tls-certificate and --tls-key belong together; give both or neither"
         raise ConfigError(msg)
-    if not (arguments.tls or arguments.tls_ca or certificate):
+    if not _encrypted(arguments):
         return None
     import grpc  # noqa: PLC0415  # only commands that call need it
 

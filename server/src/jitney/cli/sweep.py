@@ -23,6 +23,7 @@ from jitney.repository.control import ModelControl
 from jitney.repository.preparing import Preparer
 from jitney.repository.repository import Repository
 from jitney.repository.scan import MODEL_FILE, safe_model_name
+from jitney.repository.scan_policy import scan_policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -123,7 +124,8 @@ async def sweep(
     with located(model, settings.repository.model_repository) as (roots, name_there):
         loader = _TunedLoader(pool, tune)
         repository = Repository()
-        preparer = Preparer(settings.batching, devices.slot_bytes, [name], say, clock.now)
+        scan = scan_policy_of(settings.repository)
+        preparer = Preparer(settings.batching, devices.slot_bytes, [name], say, clock.now, scan)
         place = RepositorySettings(model_repository=tuple(roots))
         control = ModelControl(repository, preparer, loader, place, say)
         control.find()
@@ -202,7 +204,7 @@ class _Nobody:
     def device_loading(self, device: str, *, loading: bool) -> None:
         """Do nothing: no batches are waiting."""
 
-    def device_down(self, device: str) -> None:
+    def device_down(self, device: str, back_in: float = 0.0) -> None:
         """Do nothing."""
 
     def device_failed(self, device: str, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jitney.config.access import AccessSettings
 from jitney.config.batching import BatchingSettings
 from jitney.config.devices import DeviceSettings
 from jitney.config.flags import add_flags, flag_values
@@ -13,6 +14,7 @@ from jitney.config.sources import load_settings
 from jitney.config.telemetry import TelemetrySettings
 
 __all__ = [
+    "AccessSettings",
     "BatchingSettings",
     "DeviceSettings",
     "LimitSettings",

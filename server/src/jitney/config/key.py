@@ -81,7 +81,7 @@ class Key:
                 raise WrongValueError(self.expected)
             return self.from_value(float(text))
         if self.kind == tuple[Path, ...]:
-            return self.from_value(text.split(os.pathsep))
+            return self.from_value(text.split(os.pathsep) if text else [])
         return self.from_value(text)
 
     def from_value(self, value: object) -> object:
@@ -93,7 +93,7 @@ class Key:
             return None
         if self.kind == tuple[Path, ...]:
             values = [value] if isinstance(value, str) else value
-            if not isinstance(values, list) or not values:
+            if not isinstance(values, list) or not (values or self.default == ()):
                 raise WrongValueError(self.expected)
             if not all(isinstance(item, str) and item and "\0" not in item for item in values):
                 raise WrongValueError(self.expected)
@@ -126,7 +126,7 @@ class Key:
         if self.kind is bool:
             return "true or false"
         if self.kind == tuple[Path, ...]:
-            return "one or more folders"
+            return setting.form or "one or more folders"
         if self.kind is str:
             return f"one of {', '.join(setting.choices)}" if setting.choices else setting.form
         noun = "a whole number" if self.kind is int else "a number"

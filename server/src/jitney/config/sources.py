@@ -29,6 +29,9 @@ _SERVICE_LINK: Final = re.compile(
     r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
 )
 _SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://")
+CLIENT_TOKEN: Final = "JITNEY_TOKEN"  # noqa: S105  # the name of a variable
+"""What the commands that call a server send to it: no setting of one, though it may be started from
+the same shell."""
 T = TypeVar("T")
 
 _BY_VARIABLE: Final = {key.variable: key for key in KEYS}
@@ -68,6 +71,8 @@ def _from_flags(values: Mapping[str, object]) -> Iterable[tuple[Key, object]]:
 def _from_environment(environ: Mapping[str, str]) -> Iterable[tuple[Key, object]]:
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX):
+            continue
+        if name == CLIENT_TOKEN:
             continue
         if _SERVICE_LINK.search(name) or (name.endswith("_PORT") and _SERVICE_URL.match(text)):
             continue

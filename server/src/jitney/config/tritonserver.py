@@ -25,7 +25,7 @@ _TRACE: Final = "use the RPC TraceSetting, which says what is traced; see --trac
 _CONFIGS: Final = "leave it out: a configuration is never made up; PyTorch models need one anyhow"
 _LOG: Final = "write --log-level: debug, info, warning or error"
 _LOADS: Final = "leave it out: models are loaded one after the other"
-_RESTRICTED: Final = "leave it out: there are no roles yet; see SECURITY.md"
+_RESTRICTED: Final = "write --tokens-file, and give clients tokens; see docs/access.md"
 _SMALL_POOLS: Final = "leave it out: threads and buffers of gRPC need no tuning here"
 
 INSTEAD: Final[Mapping[str, str]] = {
@@ -76,7 +76,6 @@ INSTEAD: Final[Mapping[str, str]] = {
     "--id": "leave it out: a server has no name of its own",
     "--log-error": _LOG,
     "--log-file": "redirect stderr, where the log goes",
-    "--log-format": "use the RPC LogSettings",
     "--log-info": _LOG,
     "--log-verbose": "write --log-level debug",
     "--log-warning": _LOG,

@@ -87,9 +87,13 @@ class Receiver(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no typ
         return make(self._single(path, behaviour, parse), None, serializer)
 
     def _single(self, path: str, behaviour: Any, parse: Any) -> Any:  # noqa: ANN401  # gRPC's
-        async def request_of(context: CallContext) -> Any:  # noqa: ANN401  # of any method
-            message = await self._arrivals.request(context)
-            return message if parse is None else parse(message)
+        request = self._arrivals.request
+
+        async def parsed(context: CallContext) -> Any:  # noqa: ANN401  # of any method
+            return parse(await request(context))
+
+        # Methods that take bytes are the hot path: one coroutine less.
+        request_of = request if parse is None else parsed
 
         # No variable for the message: what ends a call keeps the frames that it passed.
         async def coroutine(_: object, context: CallContext) -> object:
