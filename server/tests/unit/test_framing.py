@@ -7,9 +7,9 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import mutations
 
 from jitney.errors import InvalidRequest
+from jitney.testing.mutations import mutations
 from jitney.transport.framing import LONGEST_ID, Pieces, bytes_field, cut, varint
 from jitney_client.protocol import inference as pb
 from jitney_client.protocol.message import DecodeError

@@ -1,0 +1,1 @@
+"""The scenarios with a server process, by what is done to it."""

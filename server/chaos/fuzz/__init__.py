@@ -1,0 +1,1 @@
+"""Hostile inputs by the million, each for what reads it."""
