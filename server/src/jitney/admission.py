@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jitney.errors import Draining, Overloaded
+from jitney.errors import BatchTooLarge, Draining, Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,8 +105,15 @@ class Admission:
         """Count more bytes that are held for a request that was admitted.
 
         :raises Overloaded: at the limit.
+        :raises BatchTooLarge: when there can never be room.
         """
         if self.nbytes + nbytes > self._limits.max_inflight_bytes:
+            if nbytes > self._limits.max_inflight_bytes:
+                msg = (
+                    f"this request takes {nbytes} bytes, and all together may take "
+                    f"{self._limits.max_inflight_bytes} (limits.max_inflight_bytes)"
+                )
+                raise BatchTooLarge(msg)
             msg = (
                 f"{self.nbytes} bytes of requests are in flight, {nbytes} more would exceed "
                 f"the limit of {self._limits.max_inflight_bytes}"

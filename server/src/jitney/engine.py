@@ -77,12 +77,13 @@ class Engine:
         """
         header = request.header
         version: ModelVersion | None = None
+        now = self._clock.now()
         try:
             version = self._repository.resolve(header.model_name, header.model_version)
             request.model = version.ref
             if version.decoupled and on_reply is None:
                 raise NotSupported(DECOUPLED)  # counted with the others
-            plan = version.plan(header, request.deadline)
+            plan = version.plan(header, request.deadline, now)
             checked = plan.checked
             if len(request.data) != len(checked.sizes):
                 msg = f"{len(request.data)} tensors came for {len(checked.sizes)} inputs"
@@ -93,7 +94,7 @@ class Engine:
         except JitneyError as error:
             self._metrics.request_refused(version.ref if version else None, error)
             raise
-        now, limits = self._clock.now(), version.limits
+        limits = version.limits
         own = request.deadline
         entry = Entry(
             request,

@@ -266,7 +266,7 @@ class ConfigError(JitneyError):
 
 
 class DeviceFailed(JitneyError):
-    """No device is left to serve with; the server process ends with an error."""
+    """No device is left to serve with, or none of those that had the model; another replica may."""
 
     reason = "DEVICE_LOST"
 

@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 
@@ -405,6 +406,75 @@ def test_each_request_of_a_stream_is_asked_about(tmp_path: Path) -> None:
         "",
         "the token is not one of this server's, or was revoked",
     ] == asyncio.run(run())
+
+
+def test_other_streams_end_with_the_token_that_opened_them(tmp_path: Path) -> None:
+    """Who watches a model, or asks the reflection, is told nothing more once the token is revoked.
+
+    Probes need no token, so theirs go on.
+    """
+    file = tmp_path / "t.toml"
+    token = bearer(make_token(file, "ops", ("read",)))
+    question = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+
+    async def run() -> list[str]:
+        async with (
+            serving(tmp_path, access={"tokens_file": str(file)}) as live,
+            grpc.aio.insecure_channel(f"127.0.0.1:{live.listeners.port}") as channel,
+        ):
+            watch = channel.unary_stream(f"{HEALTH}Watch")
+            model, probe = (
+                watch(health_pb2.HealthCheckRequest(service=name).SerializeToString(), **how)
+                for name, how in (("sim", {"metadata": token}), ("", {}))
+            )
+            asking = channel.stream_stream(REFLECTION)(metadata=token, timeout=CALL_TIMEOUT)
+            await asking.write(question)
+            for stream in (model, probe, asking):
+                assert b"" != await asyncio.wait_for(stream.read(), CALL_TIMEOUT)
+            remove_tokens(file, lambda _: True)
+            assert live.doors.authority is not None
+            await live.doors.authority.poll()
+            await asking.write(question)
+            await live.control.unload("sim")
+            live.health.stop()
+            ends = []
+            for stream in (model, asking, probe):
+                try:
+                    reply = await asyncio.wait_for(stream.read(), CALL_TIMEOUT)
+                    ends.append(str(health_pb2.HealthCheckResponse.FromString(reply)).strip())
+                except grpc.aio.AioRpcError as error:
+                    ends.append(error.code().name)
+            return ends
+
+    assert ["UNAUTHENTICATED", "UNAUTHENTICATED", "status: NOT_SERVING"] == asyncio.run(run())
+
+
+def test_the_port_of_health_checks_tells_of_no_models(tmp_path: Path) -> None:
+    """It asks for tokens as the main port does: probes need none, and the names of models do."""
+    file = tmp_path / "t.toml"
+    token = bearer(make_token(file, "ops", ("read",)))
+
+    async def run() -> list[str]:
+        access = {"tokens_file": str(file)}
+        async with serving(tmp_path, access=access, server={"health_port": 0}) as live:
+            assert live.listeners.health is not None
+            target = f"127.0.0.1:{live.listeners.health.port}"
+            async with grpc.aio.insecure_channel(target) as channel:
+                found = []
+                for method, name, shown in (
+                    ("Check", "liveness", ()),
+                    ("Check", "sim", ()),
+                    ("Check", "nothing", ()),
+                    ("List", "", ()),
+                    ("Check", "sim", token),
+                ):
+                    request = health_pb2.HealthCheckRequest(service=name).SerializeToString()
+                    code, _ = await call(channel, f"{HEALTH}{method}", request, shown)
+                    found.append(code)
+                return found
+
+    refused = ["UNAUTHENTICATED"] * 3
+    assert ["OK", *refused, "OK"] == asyncio.run(run())
 
 
 # -- certificates ---------------------------------------------------------------------------------

@@ -196,6 +196,24 @@ def test_another_input_does_not_go_on(server: LiveServer, tmp_path: Path) -> Non
     assert "it is there already; --overwrite replaces it" in predict(*command, code=2).stderr
 
 
+def test_an_input_that_changes_meanwhile_is_noticed(server: LiveServer, tmp_path: Path) -> None:
+    """Rows of two files are no result; the same command does not go on with them either."""
+    table, out = write_rows(tmp_path / "in.csv", numbers(MANY)), tmp_path / "out.csv"
+    part = tmp_path / "out.csv.part"
+    command = ("same_fp32", str(table), "-o", str(out), f"--address={server.address}")
+    with launch("predict", *command, "--rows=1", "--concurrency=1") as process:
+        wait_until(
+            lambda: part.exists() and part.stat().st_size > COMMITTED, "results are on the disk"
+        )
+        write_rows(table, numbers(MANY - 1))
+        _, said = process.communicate(timeout=60)
+
+    assert 2 == process.returncode
+    assert "in.csv: changed while it was read" in said
+    assert not out.exists()
+    assert "another input file" in predict(*command, code=2).stderr
+
+
 @pytest.mark.slow
 def test_a_row_that_kills_the_worker_is_one_bad_row(
     start: Callable[..., LiveServer], few: Path, tmp_path: Path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import signal
 import socket
 import struct
@@ -143,16 +144,8 @@ class FakeWorker:
         if way == "dies before it begins":
             os._exit(7)
         self.memory.signs.serials[0] = run.serial
-        if way == "dies on run":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if way == "crashes on run":
-            os._exit(7)
         self.runs += 1
-        if way == "hangs on run" or (way == "hangs on its second batch" and self.runs > 1):
-            hang()
-        if way == "closes on run":
-            self.channel.shutdown(socket.SHUT_RDWR)
-            hang()
+        self.end()
         if way.startswith("fails: "):
             failure = Failure[way.removeprefix("fails: ")]
             failed = Failed(run.serial, run.slot, failure, STAMPS, "the model raised")
@@ -181,7 +174,28 @@ class FakeWorker:
                 outputs=(Tensor(DataType.BYTES, first.shape, 0, first.nbytes),)
             ),
         }
-        self.channel.send(wire.write_done(lies.get(way, done)))
+        answer = wire.write_done(lies.get(way, done))
+        if way == "crashes behind its answer":
+            # With a message that it never reads, so that its channel ends with an error.
+            select.select([self.channel], [], [])
+            self.channel.send(answer)
+            os._exit(7)
+        self.channel.send(answer)
+
+    def end(self) -> None:
+        """End or hang in the middle of a batch, if it is to."""
+        way = self.way
+        if self.runs > 1:
+            way = way.replace("its second batch", "run")
+        if way == "dies on run":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if way == "crashes on run":
+            os._exit(7)
+        if way == "closes on run":
+            self.channel.shutdown(socket.SHUT_RDWR)
+            hang()
+        if way == "hangs on run":
+            hang()
 
     def echo(self, run: wire.Run) -> tuple[Tensor, ...]:
         """Copy every input to the outputs, at the same place."""

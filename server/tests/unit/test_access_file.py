@@ -286,11 +286,12 @@ def test_figures_of_the_server_take_the_role_for_all_models(tmp_path: Path) -> N
     authority = Authority(file)
 
     assert (True, False, False, False) == tuple(
-        authority.may_read_metrics(shown, ())
+        authority.may_read_metrics(shown, ((), ()))
         for shown in (f"Bearer {every}", f"Bearer {some}", "Bearer x", "")
     )
-    assert authority.may_read_metrics("", ("scraper",))
-    assert not authority.may_read_metrics("Bearer x", ("scraper",))
+    assert authority.may_read_metrics("", ((), ("scraper",)))
+    assert not authority.may_read_metrics("", (("scraper",), ()))  # a name of the other kind
+    assert not authority.may_read_metrics("Bearer x", ((), ("scraper",)))
 
 
 def test_everybody_on_the_machine_may_not_write_the_file(tmp_path: Path) -> None:

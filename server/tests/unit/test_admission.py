@@ -8,7 +8,7 @@ import pytest
 
 from jitney.admission import Admission
 from jitney.config import LimitSettings
-from jitney.errors import Overloaded
+from jitney.errors import BatchTooLarge, Overloaded
 
 
 def admission(**limits: object) -> Admission:
@@ -52,6 +52,16 @@ def test_beside_others_a_tenant_has_its_share() -> None:
         "TENANT_QUOTA",
         "this tenant has 40 requests in flight, and others need room: it may have 40",
     ) == refusal(guard, "a")
+
+
+def test_a_request_for_which_there_is_never_room_is_not_to_be_tried_again() -> None:
+    """It is larger than all requests together may be, however few there are."""
+    guard = Admission(LimitSettings(max_inflight_bytes=800))
+
+    with pytest.raises(BatchTooLarge, match="takes 801 bytes, and all together may take 800"):
+        guard.admit(801)
+
+    assert (0, 0) == guard.statistics()
 
 
 def test_bytes_are_shared_like_requests() -> None:

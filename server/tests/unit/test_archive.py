@@ -6,10 +6,14 @@ import contextlib
 import io
 import json
 import re
+import struct
+import sys
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
+from fake_loader import model_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -340,6 +344,92 @@ def test_a_directory_that_claims_too_much_is_refused(position: int, value: bytes
     data[end + position : end + position + len(value)] = value
     with pytest.raises(ModelError):
         read_archive(io.BytesIO(bytes(data)))
+
+
+def two_directories(*, larger: bool) -> bytes:
+    """Return a file whose end leads one reader to one directory, and another to another.
+
+    :param larger: whether the end is of the form for more than 4 GiB.
+    """
+    one, other = archive_bytes(torchscript()), archive_bytes(torchscript("class Evil(Module):\n"))
+    count, size, begin, _ = struct.unpack("<HIIH", one[-12:])
+    (first,) = struct.unpack("<I", other[-6:-2])
+    second = len(other) - 22 + 56 * larger + begin
+    numbers = (count, count, size)
+    if not larger:
+        return other[:-22] + one[:-22] + struct.pack("<4s4xHHIIH", b"PK\5\6", *numbers, first, 0)
+    large = struct.Struct("<4sQHHIIQQQQ")
+    ends = [large.pack(b"PK\6\6", 44, 45, 45, 0, 0, *numbers, at) for at in (first, second)]
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(other) - 22, 1)
+    end = struct.pack("<4s4xHHIIH", b"PK\5\6", *numbers, second, 0)
+    return other[:-22] + ends[0] + one[:-22] + ends[1] + locator + end
+
+
+@pytest.mark.parametrize("larger", [False, True])
+def test_two_directories_are_refused(larger: bool) -> None:  # noqa: FBT001  # pytest's
+    """Python and torch would each believe another one, so that torch runs what nobody read."""
+    data = two_directories(larger=larger)
+    assert zipfile.ZipFile(io.BytesIO(data)).namelist()
+    with pytest.raises(ModelError, match="directory is broken"):
+        read_archive(io.BytesIO(data))
+
+
+def test_torch_and_python_agree_on_real_files() -> None:
+    """Both forms of the end are read: Python's, and torch's, which is that for large files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("net/a", "1")
+    assert ["a"] == list(Container(buffer).names())
+    assert Kind.TORCHSCRIPT is read_archive(io.BytesIO(model_bytes())).kind
+
+
+@pytest.mark.parametrize(
+    ("position", "value"),
+    [
+        (8, b"\1\0"),  # entries on this disk
+        (10, b"\3\0"),  # entries in all
+        (12, b"\1"),  # bytes of the directory
+        (16, b"\1"),  # where it begins
+    ],
+)
+def test_an_end_that_does_not_fit_its_directory_is_refused(position: int, value: bytes) -> None:
+    """Count, size and place have to be those of the only directory that there is."""
+    data = bytearray(archive_bytes(torchscript()))
+    end = len(data) - 22
+    data[end + position : end + position + len(value)] = value
+    with pytest.raises(ModelError):
+        read_archive(io.BytesIO(bytes(data)))
+
+
+def test_fewer_entries_than_the_directory_holds_are_refused() -> None:
+    """Torch would not see the last ones, and go by what was seen here."""
+    data = bytearray(archive_bytes(torchscript()))
+    for position in (8, 10):
+        data[len(data) - 22 + position] -= 1
+    with pytest.raises(ModelError, match="directory is broken"):
+        read_archive(io.BytesIO(bytes(data)))
+
+
+def test_an_entry_with_two_names_is_refused() -> None:
+    """Python ends a name at a NUL, and from 3.12 on takes that of an extra field; torch neither."""
+    data = archive_bytes(torchscript() | {"code/b.py!extra": "x"})
+    with pytest.raises(ModelError, match="a path that no model has"):
+        read_archive(io.BytesIO(data.replace(b"b.py!extra", b"b.py\0extra")))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python reads that field from 3.12 on")
+def test_an_entry_with_another_name_in_an_extra_field_is_refused() -> None:
+    """The field of Info-ZIP for names in Unicode."""
+    buffer = io.BytesIO()
+    name = b"net/code/b.py"
+    info = zipfile.ZipInfo(name.decode())
+    other = b"net/extra/b"
+    field = struct.pack("<BL", 1, zlib.crc32(name)) + other
+    info.extra = struct.pack("<HH", 0x7075, len(field)) + field
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(info, "x")
+    with pytest.raises(ModelError, match="a path that no model has"):
+        Container(buffer)
 
 
 def test_an_encrypted_entry_is_refused() -> None:

@@ -42,10 +42,10 @@ class Bench:
 
     def __init__(self, **limits: Any) -> None:
         self.trims = 0
-        self.over = False
+        self.fill = 0.0
         limits = {"timeout": 1000, "free": 2, "most": 1000, **limits}
         self.arrivals = Arrivals(
-            **limits, excess=lambda: self.over, trim=lambda: setattr(self, "trims", self.trims + 1)
+            **limits, fill=lambda: self.fill, trim=lambda: setattr(self, "trims", self.trims + 1)
         )
         self._waiting: dict[str, asyncio.Task[bytes]] = {}
 
@@ -138,7 +138,26 @@ def test_slow_messages_are_minded_only_when_memory_is_short() -> None:
             await bench.wait(f"a{number}", "a")
         await bench.beat(100)
         assert {} == bench.ended()
-        bench.over = True
+        bench.fill = 2.1
+        await bench.beat()
+        assert 10 == len(bench.ended())
+        bench.close()
+
+    asyncio.run(scenario())
+
+
+def test_memory_that_is_only_kept_costs_nobody_a_call() -> None:
+    """It is given back first; those who wait lose their calls when that was not enough."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        for number in range(10):
+            await bench.wait(f"a{number}", "a", unary=False)
+        await bench.beat(PATIENCE + 1)
+        for fill in (1.2, 0.5, 1.2):
+            bench.fill = fill
+            await bench.beat(SETTLING // 2)
+        assert ({}, 2) == (bench.ended(), bench.trims)
         await bench.beat()
         assert 10 == len(bench.ended())
         bench.close()
@@ -147,24 +166,39 @@ def test_slow_messages_are_minded_only_when_memory_is_short() -> None:
 
 
 def test_who_has_most_loses_them() -> None:
-    """One connection at a time, and the next only when memory was given back and is still short."""
+    """As many as are too many; others only when memory was given back and is still short."""
 
     async def scenario() -> None:
         bench = Bench()
-        for peer, count in (("few", 1), ("many", 5), ("most", 9)):
+        for peer, count in (("few", 1), ("many", 5), ("most", 12)):
             for number in range(count):
                 await bench.wait(f"{peer}{number}", peer)
-        bench.over = True
+        bench.fill = 1.6
         await bench.beat(PATIENCE)
         assert {} == bench.ended()  # what has just come may be there in a moment
         await bench.beat()
-        assert {f"most{n}" for n in range(9)} == set(bench.ended())
+        assert {f"most{n}" for n in range(12)} == set(bench.ended())
         await bench.beat(SETTLING - 1)
-        assert (9, 1) == (len(bench.ended()), bench.trims)
+        assert (12, 1) == (len(bench.ended()), bench.trims)
         await bench.beat()
-        assert (14, {"RECEIVE_BUDGET"}) == (len(bench.ended()), set(bench.ended().values()))
+        assert (17, {"RECEIVE_BUDGET"}) == (len(bench.ended()), set(bench.ended().values()))
         await bench.beat(3 * SETTLING)
         assert "few0" not in bench.ended()  # one message is within what nobody minds
+        bench.close()
+
+    asyncio.run(scenario())
+
+
+def test_many_connections_are_no_way_around_the_budget() -> None:
+    """The further memory is over it, the more of them lose their messages at once."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        for number in range(100):
+            await bench.wait(f"a{number}")
+        bench.fill = 5.0
+        await bench.beat(PATIENCE + 1)
+        assert 90 == len(bench.ended())
         bench.close()
 
     asyncio.run(scenario())

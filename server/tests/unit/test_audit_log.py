@@ -308,6 +308,22 @@ def test_what_could_not_wait_is_counted_where_it_is_missing(
     assert "audit.jsonl, line 3: 2 records could not be written before this one" == note
 
 
+def test_a_record_that_cannot_be_made_takes_no_other_along(path: Path, disk: Disk) -> None:
+    """Such as one of a number that has no text; a gap is recorded in its place."""
+    log = opened(path)
+    disk.free = 0
+    log.record("a")  # it waits, so that all of them are written at once
+    assert not log.flush(PATIENCE)
+    log.record("b", number=10**5000)
+    log.record("c")
+    disk.free = None
+    while not log.flush(PATIENCE):
+        pass
+    log.close()
+    assert ["a", "c", "audit.gap"] == events(path)
+    assert 1 == log.statistics().lost
+
+
 def test_the_end_does_not_wait_for_a_full_disk(path: Path, disk: Disk) -> None:
     """The server ends; what could not be written is counted."""
     log = opened(path)

@@ -93,6 +93,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a file of rows, in the working directory."""
     monkeypatch.chdir(tmp_path)
     np.savez("rows.npz", x=np.zeros((2, 2), np.float32))
+    (tmp_path / "folder.csv").mkdir()
     return tmp_path / "rows.npz"
 
 
@@ -110,6 +111,8 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["rows.npz", "-o", "o.csv", "--column", "x=a", "--column", "x=b"], "each input once"),
         (["rows.npz", "-o", "o.csv", "--device", "cpu"], "--device is for --local"),
         (["rows.npz", "-o", "o.csv", "--cpu-threads", "1"], "--cpu-threads is for --local"),
+        (["rows.npz", "-o", "o.csv", "--config", "jitney.toml"], "--config is for --local"),
+        (["rows.npz", "-o", "folder.csv", "--overwrite"], "-o folder.csv: it is a folder"),
         (["rows.npz", "-o", "o.csv", "--rows", "0"], "--rows: expected a number >= 1"),
         (["rows.npz", "-o", "o.csv", "--local", "none"], "--local none: there is no such folder"),
     ],

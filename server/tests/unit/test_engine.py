@@ -16,6 +16,7 @@ from jitney.config import LimitSettings
 from jitney.engine import Engine
 from jitney.errors import (
     BatchTooLarge,
+    DeviceFailed,
     Draining,
     InvalidRequest,
     JitneyError,
@@ -499,7 +500,7 @@ def test_what_waits_survives_a_restart_and_fails_when_the_device_is_given_up() -
     [(name, _, error)] = bench.told
     assert ("a", ModelNotReady) == (name, type(error))
     assert (0, 0) == bench.in_flight
-    with pytest.raises(ModelLoadFailed):
+    with pytest.raises(DeviceFailed):
         bench.submit(make_request())
 
 

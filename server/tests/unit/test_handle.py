@@ -10,8 +10,8 @@ from model_versions import ECHO, LIMITS, report, version_of
 
 from jitney.config import BatchingSettings
 from jitney.datatypes import DataType
-from jitney.errors import BatchTooLarge, ModelLoadFailed, ModelNotReady
-from jitney.repository.handle import REMEMBERED, VersionState
+from jitney.errors import BatchTooLarge, DeviceFailed, ModelLoadFailed, ModelNotReady
+from jitney.repository.handle import OVERDUE, REMEMBERED, VersionState
 from jitney.repository.limits import ModelLimits, limits_of
 from jitney.repository.manifest import BatchingManifest, ModelManifest
 from jitney.scheduling.batch import Mode
@@ -52,12 +52,20 @@ def test_a_request_may_wait_for_a_worker_that_is_expected_back_in_time() -> None
 
     assert alone == version.plan(header(3, 4), 50.1).key.max_rows == 3
     assert VersionState.LOADING is version.state
-    for deadline in (0.0, 50.0):
+    for deadline, now in ((0.0, 0.0), (50.0, 0.0), (math.inf, 50.0 + OVERDUE)):
         with pytest.raises(ModelNotReady, match="restarting"):
-            version.plan(header(3, 4), deadline)
+            version.plan(header(3, 4), deadline, now)
     version.refused("cpu", "its device failed")
     with pytest.raises(ModelLoadFailed):
         version.plan(header(3, 4), math.inf)
+
+
+def test_a_version_whose_devices_were_given_up_may_be_served_elsewhere() -> None:
+    """Its file is not to blame, so nobody is told that there is no use in trying again."""
+    version = version_of(devices=("cpu",))
+    version.refused("cpu", "device cpu failed", DeviceFailed)
+    with pytest.raises(DeviceFailed, match="is not at ready state: device cpu failed"):
+        version.plan(header(1, 4), math.inf)
 
 
 def test_a_version_that_is_not_expected_back_takes_no_requests() -> None:

@@ -196,16 +196,16 @@ def test_the_page_is_encrypted_like_calls(
         tls_key=str(server.key),
         tls_client_ca=str(root.certificate),
     )
-    known: list[tuple[str, ...]] = []
+    known: list[tuple[tuple[str, ...], ...]] = []
 
-    def may_read(_: str, names: tuple[str, ...]) -> bool:
+    def may_read(_: str, names: tuple[tuple[str, ...], ...]) -> bool:
         known.append(names)
         return True
 
     page = serve(context=CertificateWatch(settings, NO_AUDIT).context, may_read=may_read)
 
     assert 200 == open_with(page, root, scraper)
-    assert [("localhost", "127.0.0.1", "scraper")] == known
+    assert [(("localhost", "127.0.0.1"), ("scraper",))] == known
     for wrong in (lambda: open_with(page, root), lambda: read(page)):
         with pytest.raises((OSError, http.client.HTTPException)):
             wrong()

@@ -270,6 +270,31 @@ def test_what_may_be_run_again_follows_from_how_the_worker_ended(
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("way", "second"),
+    [
+        ("crashes on its second batch", ("apart", True)),
+        ("crashes behind its answer", ("whole", False)),
+    ],
+)
+def test_a_batch_that_was_answered_is_not_to_blame(way: str, second: tuple[str, bool]) -> None:
+    """Its answer counts, whatever became of the worker since; also where that left a message."""
+
+    async def scenario() -> None:
+        async with running(FakeCommand(way, "well")) as bench:
+            await bench.load(KEY)
+            bench.start(KEY, 2)
+            bench.start(KEY, 2)
+            await bench.listener.until_ended(2)
+
+            (_, first, _, _), (_, error, _, _) = bench.listener.ends
+            assert first is None
+            assert isinstance(error, WorkerLost)
+            assert second == (error.rerun, error.suspect)
+
+    asyncio.run(scenario())
+
+
 def test_a_device_that_failed_is_given_nothing_more() -> None:
     """The worker that says so is ended at once, and not when it gets round to exiting."""
 
@@ -779,7 +804,9 @@ def test_nothing_is_left_of_workers_that_are_gone() -> None:
         for number in range(110):
             life = WorkerLife(command, loop, clock, lambda *_: None)
             ending = await life.gone
-            assert Ending("it closed its channel; exit code 1", Cause.CRASH) == ending
+            assert (
+                Ending("it closed its channel; exit code 1", Cause.CRASH, by_itself=True) == ending
+            )
             assert life.link.reap()
             del life
             if number == 9:

@@ -68,6 +68,23 @@ def test_inputs_that_only_look_alike_are_not_refused() -> None:
     assert [True, False] == [refuses(quarantine, entry(bytes(data)), 1.0) for data in (bad, alike)]
 
 
+def test_the_same_bytes_in_another_shape_are_other_inputs() -> None:
+    """What one shape of zeros did is not held against another one, nor against more rows."""
+
+    def zeros(dims: tuple[int, ...], rows: int) -> Entry:
+        made = make_entry(make_key(dims=dims), rows=rows)
+        made.request.data = [bytes(64)]
+        made.nbytes = 64
+        return made
+
+    quarantine = Quarantine()
+    quarantine.note(zeros((16,), 1), 0.0, 2)
+    found = [
+        refuses(quarantine, zeros(*shape), 1.0) for shape in (((16,), 1), ((4, 4), 1), ((8,), 2))
+    ]
+    assert [True, False, False] == found
+
+
 def test_after_a_while_it_is_forgotten() -> None:
     """And nothing is asked any more."""
     quarantine = Quarantine()

@@ -63,12 +63,13 @@ def test_nothing_stateful_is_run_again(error: JitneyError) -> None:
 
 def test_harm_is_what_others_suffered() -> None:
     """Workers that ended, and batches that failed; not a rejection that cost nobody else."""
-    retried = batch(1, losses=1)
-    retried.reason = Reason.RETRY
-    assert [0, 1, 0, 1, 2] == [
+    (retried, _) = parts_of(two := batch(2), two.entries, APART)
+    (unlucky,) = parts_of(one := batch(1), one.entries, WHOLE)
+    assert [0, 1, 0, 1, 2, 1] == [
         harm(batch(1), InputRejected("x")),
         harm(retried, InputRejected("x")),
         harm(batch(1), WHOLE),
         harm(batch(1), APART),
         harm(retried, APART),
+        harm(unlucky, APART),
     ]

@@ -329,3 +329,16 @@ def test_an_output_that_is_not_there_is_said() -> None:
     """And which there are."""
     with pytest.raises(ConfigError, match="--output z: double has the outputs y"):
         asyncio.run(look_up(FakeEndpoint(), "double", "1", ["y", "z"]))
+
+
+def test_a_datatype_that_nobody_knows_is_said() -> None:
+    """Of servers of the protocol, some have types of their own."""
+
+    class Other(FakeEndpoint):
+        async def metadata(self, model: str, *, version: str = "") -> pb.ModelMetadataResponse:
+            reply = await super().metadata(model, version=version)
+            reply.outputs[0].datatype = "JSON"
+            return reply
+
+    with pytest.raises(ConfigError, match="double: y is JSON, which is no datatype"):
+        asyncio.run(look_up(Other(), "double", "1"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,9 @@ BIG = (1 << 53) + 1
         (D.FP64, np.array([1, 2], np.int8), [1.0, 2.0]),
         (D.INT16, np.array(["1", "2"]), [1, 2]),
         (D.BOOL, np.array([0, 1], np.uint8), [False, True]),
+        (D.INT64, [Decimal(BIG), 2.0, True], [BIG, 2, 1]),
+        (D.FP32, [Decimal("1.5"), 2], [1.5, 2.0]),
+        (D.INT8, [b"1", b"2.0"], [1, 2]),
     ],
 )
 def test_what_fits_becomes_numbers(datatype: D, cells: Any, expected: list[Any]) -> None:
@@ -61,6 +66,9 @@ def test_what_fits_becomes_numbers(datatype: D, cells: Any, expected: list[Any])
         (D.BOOL, ["yes"], {0: "'yes' is no BOOL"}),
         (D.BOOL, np.array([0, 2]), {1: "2 is no BOOL"}),
         (D.INT32, [[1, 2]], {0: "[1, 2] is no INT32"}),
+        (D.INT32, [Decimal("1.5"), Decimal(2)], {0: "1.5 is no INT32"}),
+        (D.UINT64, [1.5, 2], {0: "1.5 is no UINT64"}),
+        (D.INT64, [date(2020, 1, 1)], {0: "2020-01-01 is no INT64"}),
         (D.FP32, ["x" * 50], {0: f"'{'x' * 40}...' is no FP32"}),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +104,86 @@ def test_a_damaged_record_ends_it(tmp_path: Path, place: int) -> None:
 
     with Journal(path, JOB) as journal:
         assert journal.rows < 5
+
+
+@pytest.mark.parametrize("zeros", [1, 12, 13, 4096])
+def test_zeros_at_its_end_are_no_record(tmp_path: Path, zeros: int) -> None:
+    """A machine that lost its power may leave them; twelve are a head whose checksum is right."""
+    path = tmp_path / "j"
+    whole = write(path)
+    data = path.read_bytes()
+    path.write_bytes(data + bytes(zeros))
+
+    with Journal(path, JOB) as journal:
+        assert whole == plain(journal, "y", "t")
+    assert data == path.read_bytes()
+
+
+@pytest.mark.parametrize("place", [0, 3, 10, -2])
+def test_a_damaged_line_about_the_job_is_said(tmp_path: Path, place: int) -> None:
+    """Nobody knows what the results are of, so they are not used; --restart begins anew."""
+    path = tmp_path / "j"
+    write(path)
+    data = bytearray(path.read_bytes())
+    line = range(len(MAGIC), data.index(b"\n", len(MAGIC)))
+    data[line[place]] ^= 0x80
+    path.write_bytes(data)
+
+    with pytest.raises(ConfigError, match="j: damaged; --restart throws it away"):
+        Journal(path, JOB)
+    with Journal(path, JOB, restart=True) as journal:
+        assert 0 == journal.rows
+
+
+def test_a_journal_without_results_is_nobodys(tmp_path: Path) -> None:
+    """Whoever mends an input file after the first error need not say that he begins anew."""
+    Journal(tmp_path / "j", JOB).close()
+
+    with Journal(tmp_path / "j", {**JOB, "input file": ["x.csv", 5, 6]}) as journal:
+        journal.append(BLOCKS[0])
+    with pytest.raises(ConfigError, match="another run \\(another input file\\)"):
+        Journal(tmp_path / "j", JOB)
+
+
+def test_what_was_appended_outlives_the_process(tmp_path: Path) -> None:
+    """It is with the system at once: who is killed loses nothing that was noted."""
+    with Journal(tmp_path / "j", JOB) as journal:
+        for block in BLOCKS:
+            journal.append(block)
+        (tmp_path / "copy").write_bytes((tmp_path / "j").read_bytes())
+
+    with Journal(tmp_path / "copy", JOB) as journal:
+        assert 5 == journal.rows
+
+
+def test_a_journal_that_goes_away_meanwhile_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends between our opening and our lock would leave us a file without a name."""
+    path = tmp_path / "j"
+    write(path)
+    ends = [path]
+    own = fcntl.flock
+
+    def flock(file: Any, how: int) -> None:
+        while ends:
+            ends.pop().unlink()
+        own(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Journal(path, JOB) as journal:
+        assert 0 == journal.rows
+        journal.append(BLOCKS[0])
+    with Journal(path, JOB) as journal:
+        assert 2 == journal.rows
+
+
+def test_what_is_no_file_is_in_the_way(tmp_path: Path) -> None:
+    """A device would be read for ever."""
+    (tmp_path / "j").symlink_to("/dev/full")
+
+    with pytest.raises(ConfigError, match="is in the way, and no file"):
+        Journal(tmp_path / "j", JOB)
 
 
 def test_the_journal_of_another_job_is_refused(tmp_path: Path) -> None:

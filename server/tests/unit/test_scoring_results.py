@@ -301,3 +301,70 @@ def test_a_place_for_the_result_is_checked(tmp_path: Path, name: str, text: str)
     """Before anything is scored."""
     with pytest.raises(ConfigError, match=text):
         check_result(tmp_path / name)
+
+
+def kept(folder: Path, ending: str, **columns: Any) -> Path:
+    """Write a result of five rows that keeps columns of a file of NumPy's; return its path."""
+    np.savez(folder / "in.npz", **columns)
+    out = folder / f"out{ending}"
+    with open_source(folder / "in.npz") as rows, Journal(folder / "j", {}) as journal:
+        journal.append(block(0, 5))
+        assemble(out, rows, journal, layout(rows, OUTPUTS[1:2], ["*"], out))
+        journal.delete()
+    return out
+
+
+DATES = np.arange("2020-01-01", "2020-01-06", dtype="M8[D]")
+
+
+def test_dates_are_kept(tmp_path: Path) -> None:
+    """As such where the result has them."""
+    with np.load(kept(tmp_path, ".npz", when=DATES)) as found:
+        assert DATES.tolist() == found["when"].tolist()
+    line = kept(tmp_path, ".csv", when=DATES).read_text().splitlines()[1]
+    assert "2020-01-01" == line.split(",")[0]
+    assert DATES.tolist() == parquet(kept(tmp_path, ".parquet", when=DATES))["when"].to_pylist()
+
+
+def test_what_parquet_does_not_have_is_kept_as_text(tmp_path: Path) -> None:
+    """Complex numbers, for one."""
+    pytest.importorskip("pyarrow")
+    table = parquet(kept(tmp_path, ".parquet", z=np.arange(5) * 1j))
+
+    assert ["0j", "1j"] == table["z"].to_pylist()[:2]
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_a_name_that_is_no_text_is_refused_in_time(tmp_path: Path, ending: str) -> None:
+    """Before anything is scored; a .csv has it as it was."""
+    (tmp_path / "in.csv").write_bytes(b"n\xff\n1\n")
+    with open_source(tmp_path / "in.csv") as source:
+        (name,) = (column.name for column in source.columns)
+        with pytest.raises(ConfigError, match="a name that is no UTF-8"):
+            layout(source, OUTPUTS[1:2], ["*"], tmp_path / f"out{ending}")
+        assert (name,) == layout(source, OUTPUTS[1:2], ["*"], tmp_path / "out.csv").kept
+
+
+def test_a_reason_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
+    """It may name a column by bytes that are none."""
+    pytest.importorskip("pyarrow")
+    table = parquet(assembled(tmp_path, ".parquet", [block(0, 5, _2="n\udcff: it is empty")]))
+
+    assert "n?: it is empty" == table["error"][2].as_py().replace("\ufffd", "?")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npz"])
+def test_an_input_that_became_shorter_is_noticed(tmp_path: Path, ending: str) -> None:
+    """What is kept of it would be of other rows, or of none."""
+    with pytest.raises(ConfigError, match="fewer rows than it had"):
+        assembled(tmp_path, ending, keep=["n"], source="n\n00\n")
+    assert not (tmp_path / f"out{ending}").exists()
+
+
+def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
+    """Half a result has one name, whichever process writes it."""
+    (tmp_path / ".out.csv.tmp").write_text("half")
+
+    out = assembled(tmp_path, ".csv", [block(0, 5)])
+
+    assert {out} == set(tmp_path.iterdir())

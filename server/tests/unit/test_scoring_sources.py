@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,6 +127,28 @@ def test_rows_of_a_wrong_length_are_broken(tmp_path: Path) -> None:
     assert {"a": ["1", None, None, "7"], "b": ["2", None, None, "8"]} == table.columns
 
 
+def test_a_quote_that_is_not_closed_is_no_text(tmp_path: Path) -> None:
+    """Otherwise all that follows would be one cell of one row, and nobody would know."""
+    (tmp_path / "x.csv").write_text('a,b\n1,2\n3,"4\n5,6\n7,8\n')
+
+    (table,) = all_of(tmp_path / "x.csv")
+
+    assert {1: "a quote is not closed (in 3 lines of the file, from a quote on)"} == table.broken
+    assert {"a": ["1", None], "b": ["2", None]} == table.columns
+
+
+def test_quotes_that_do_not_fit_break_their_row(tmp_path: Path) -> None:
+    """Also among the first rows, which say what kind a column is; the others are read."""
+    (tmp_path / "x.csv").write_text('a,b\n1,"2"3\n3,"4\n5"6,7\n8,9\n')
+
+    (table,) = all_of(tmp_path / "x.csv")
+
+    wrong = "',' expected after '\"'"
+    over = " (in 2 lines of the file, from a quote on)"
+    assert {0: wrong, 1: wrong + over} == table.broken
+    assert {"a": [None, None, "8"], "b": [None, None, "9"]} == table.columns
+
+
 def test_tabs_stand_between_the_cells_of_a_tsv(tmp_path: Path) -> None:
     """The ending says it."""
     (tmp_path / "x.tsv").write_text("a\tb\n1,5\t2\n")
@@ -158,12 +181,44 @@ def _zipped(**arrays: Any) -> bytes:
     return file.getvalue()
 
 
+def _described(shape: tuple[int, ...]) -> bytes:
+    """Return an array that is nothing but what describes it."""
+    file = io.BytesIO()
+    head = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, head)
+    return file.getvalue()
+
+
+def _with_method(method: int) -> bytes:
+    """Return an archive that says to be compressed by a method."""
+    data = bytearray(_zipped(a=np.zeros(2)))
+    for signature, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        data[data.index(signature) + place] = method
+    return bytes(data)
+
+
+def _with_flag(flag: int) -> bytes:
+    """Return an archive whose file has a flag."""
+    data = bytearray(_zipped(a=np.zeros(2)))
+    for signature, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.index(signature) + place] |= flag
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
         ("x.txt", b"", "expected a file that ends with .npz, .npy, .csv, .tsv, .parquet"),
         ("x.csv", b"", "its first line has to name the columns"),
         ("x.csv", b"a,a\n", "two columns are called 'a'"),
+        ("x.csv", "a,b\n1,2\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        ("x.csv", b"a,b\r1,2\r", "its lines end with \\r alone"),
+        ("x.npy", _described((-5, 2)), "the array has the shape [-5, 2]"),
+        ("x.npy", _described((3, 10**15)), "the array ends too early"),
+        ("x.npy", b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16, "that can be read: "),
+        ("x.npz", _zipped(a=np.zeros(2, "i4,f4")), "save an array for each"),
+        ("x.npz", _with_method(99), "compression method is not supported"),
+        ("x.npz", _with_flag(1), "is encrypted"),
         ("x.npz", b"no zip", "not a file of NumPy's that can be read: File is not a zip file"),
         ("x.npy", b"no array", "not a file of NumPy's that can be read"),
         ("x.npz", _zipped(a=np.zeros(2), b=np.zeros(3)), "number of rows; it has a 2, b 3"),
@@ -195,13 +250,15 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_cut_short_is_damaged(tmp_path: Path) -> None:
-    """What its first bytes promise has to come."""
+    """What its first bytes promise has to be there, when it is opened and when it is read."""
     path = tmp_path / "x.npy"
-    np.save(path, np.arange(100))
-    path.write_bytes(path.read_bytes()[:-8])
+    np.save(path, np.arange(10_000))
     with open_source(path) as source:
         cursor = source.cursor(0, [""])
+        os.truncate(path, path.stat().st_size - 8)
+        with pytest.raises(ConfigError, match="can be read: the array ends too early"):
+            open_source(path)
         cursor.take(50)
         with pytest.raises(ConfigError, match="damaged, or changed meanwhile: it ends too early"):
-            cursor.take(50)
+            cursor.take(9950)
         cursor.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import random
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -25,7 +27,8 @@ from jitney.errors import ConfigError, ModelError
 from jitney.packing.listing import write_manifest
 from jitney.repository.handle import VersionState
 from jitney.repository.integrity import integrity_of
-from jitney.repository.signature import read_public_key, read_signer, verified_listing
+from jitney.repository.listing import Listed
+from jitney.repository.signature import read_public_key, read_signer, sign, verified_listing
 from jitney.repository.units import unit_of
 
 if TYPE_CHECKING:
@@ -148,6 +151,29 @@ def test_no_bit_of_a_signature_can_change(signed: Path, keys: tuple[Path, Path])
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         with contextlib.suppress(ModelError):
             assert expected == verified_listing(bytes(data), trusted)
+
+
+def test_a_signed_statement_of_any_form_raises_only_model_error(keys: tuple[Path, Path]) -> None:
+    """A trusted key may have signed something else; a path may be a number in it."""
+    signer, trusted = read_signer(keys[0]), [read_public_key(keys[1])]
+    bundle = json.loads(sign({"a": Listed("00" * 32)}, "net", signer))
+    envelope = bundle["dsseEnvelope"]
+    good = json.loads(base64.b64decode(envelope["payload"]))
+    resource = good["predicate"]["resources"][0]
+    wrong: list[Any] = [5, [], "x", None, {**good, "predicate": []}, {**good, "subject": 5}]
+    wrong += [
+        {**good, "predicate": {**good["predicate"], "resources": [{**resource, **change}]}}
+        for change in ({"name": 5}, {"name": None}, {"name": "../a"}, {"digest": 5}, {"digest": ""})
+    ]
+    for statement in wrong:
+        payload = json.dumps(statement).encode()
+        kind = envelope["payloadType"].encode()
+        what = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+        made = signer.key.sign(what, ec.ECDSA(SHA256()))
+        envelope["payload"] = base64.b64encode(payload).decode()
+        envelope["signatures"] = [{"sig": base64.b64encode(made).decode()}]
+        with pytest.raises(ModelError, match="it is signed, but its statement"):
+            verified_listing(json.dumps(bundle).encode(), trusted)
 
 
 def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import warnings
 import zipfile
 from typing import TYPE_CHECKING
@@ -17,7 +18,14 @@ from torch import nn
 from jitney.errors import ModelError
 from jitney.repository.archive import Kind, read_archive
 from jitney.repository.scan_policy import ScanPolicy, scan_policy_of
-from jitney.repository.static_scan import DISGUISED, Finding, scan_code, scan_pickle
+from jitney.repository.static_scan import (
+    DISGUISED,
+    MOST_FOUND,
+    OLDEST,
+    Finding,
+    scan_code,
+    scan_pickle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +68,27 @@ def refused(line: str) -> list[str]:
         ("ops.my_library.run(x)", "my_library::run"),
         ("torch._sparse_coo_tensor_unsafe(x, x, [4])", "aten::_sparse_coo_tensor_unsafe"),
         ("_0 = __torch__.torch.classes.c10d.TCPStore(x)", "torch.classes.c10d.TCPStore"),
+        ('_0 = 0x1.\n    torch.save(x, "f")', "aten::save"),
+        ('_0 = [0x.8p1, .5, 2.j]\n    torch.save(x, "f")', "aten::save"),
+        ('_0 = x is nottorch.save(x, "f")', "aten::save"),
+        ('_0 = 1 not intorch.save(x, "f")', "aten::save"),
+        ('if False:\n      ...\n    torch.save(x, "f")', "aten::save"),
+        ("# type: (__torch__.torch.classes.c10d.Work) -> int", "torch.classes.c10d.Work"),
+        ("_0 = __torch__\n    _1 = _0.torch.classes.c10d.Work()", "__torch__"),
+        ("_0 = __torch__.torch\n    _1 = _0.classes.c10d.Work()", "__torch__.torch"),
+        ('_0 = getattr(__torch__.torch.classes, "c10d").Work()', "__torch__.torch.classes"),
+        ("torch._reshape_alias(x, [99], [1])", "aten::_reshape_alias"),
+        ("(x)._reshape_alias([99], [1])", "aten::_reshape_alias"),
+        ("_0 = x.a.b.c.d.e.f.g._reshape_alias_copy([99], [1])", "aten::_reshape_alias_copy"),
+        ('getattr(x, "_reshape_alias")([99], [1])', "aten::_reshape_alias"),
+        ('getattr(getattr(x, "0"), ("_reshape_alias"))([99], [1])', "aten::_reshape_alias"),
+        ('getattr(x, "\\137reshape_alias")([99], [1])', "getattr"),
+        ('getattr(x, "_reshape" "_alias")([99], [1])', "getattr"),
+        ('_0 = getattr\n    _0(x, "_reshape_alias")([99], [1])', "getattr"),
         ("_0 = ops.\\\n  aten.save(x)", "code/a.py"),
         ("_0 = 'never closed", "code/a.py"),
+        ('_0 = "never closed', "code/a.py"),
+        ('_0 = """never" closed', "code/a.py"),
         ("tоrch.save(x)", "code/a.py"),  # noqa: RUF001  # a Cyrillic letter
         ("_0 = $(x)\0", "code/a.py"),
     ],
@@ -81,7 +108,11 @@ def test_what_a_model_must_not_do_is_found(line: str, what: str) -> None:
         "_0 = x # torch.save(x)",
         "_0 = (self.torch).save(x)",
         "_0 = self.save(x, 1.5e-3)",
-        '_0 = getattr(self, "0")',
+        '_0 = getattr(getattr(self.layers, "0"), "1").forward(x, "a\\n" + "b")',
+        "_0 = 0x1F + 1.5e-3 + .5 + 2.j",
+        "_0 = x[..., None] # type",
+        "if not inputs:\n      _0 = x is nothing",
+        "with __torch__.torch.classes.profiler._RecordFunction() as _0:\n      pass",
         "save = torch.add(x, x)",
         "_0 = torch.__is__(x, None)",
         "_0 = ops.quantized.linear(x, self._packed_params)",
@@ -96,8 +127,8 @@ def test_what_models_do_is_left_alone(line: str) -> None:
 
 
 def test_attributes_may_have_any_name() -> None:
-    """A class may have a method or a parameter called as a namespace is."""
-    code = "class Net(Module):\n  ops : List[int]\n  def torch(self: __torch__.Net) -> int:\n"
+    """A class, a method or a parameter may be called as a namespace is."""
+    code = "class ops(Module):\n  ops : List[int]\n  def torch(self: __torch__.ops) -> int:\n"
     assert [] == list(scan_code("code/a.py", code))
 
 
@@ -114,6 +145,28 @@ def test_printing_is_said_and_not_refused() -> None:
     assert ("print", False) == (finding.what, finding.refused)
 
 
+@pytest.mark.parametrize("text", ['"' + "a" * 2_000_000, "torch" + ".autograd" * 200_000 + ".x"])
+def test_long_code_takes_little_memory(text: str) -> None:
+    """A hostile file is refused, or not, with a small multiple of its size."""
+    source = f'{text}"'
+    tracemalloc.start()
+    try:
+        list(scan_code("code/a.py", source))
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(source) + 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_findings_are_bounded() -> None:
+    """However much is found: what is told of it has to fit into a reply."""
+    code = HEAD + "".join(f"    ops.n{nth}.x(x)\n" for nth in range(1_000))
+    archive = read_archive(with_code(code))
+    assert MOST_FOUND == len(archive.findings)
+    with pytest.raises(ModelError, match=r"; and 95 more\. If you trust this") as caught:
+        ScanPolicy().judge(archive.findings, "d" * 64)
+    assert len(str(caught.value)) < 1_000
+
+
 @given(text=st.text("torchps.ave_()\"'#\\\n 1é", max_size=60))
 def test_any_text_can_be_scanned(text: str) -> None:
     """Code that is none is found, and raises nothing."""
@@ -126,6 +179,8 @@ def test_any_text_can_be_scanned(text: str) -> None:
     [
         (b"\x80\x02cposix\nsystem\nq\x00.", ["posix.system"]),
         (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\x00.", []),
+        (b"\x80\x02cbuiltins\ncomplex\nq\x00.", []),
+        (b"\x80\x02cbuiltins\neval\nq\x00.", ["builtins.eval"]),
         (b"\x80\x02c__torch__.zoo\nNet\nq\x00)\x81}(ub.", []),
         (
             b"\x80\x02c__torch__.torch.classes.c10d\nTCPStore\nq\x00.",
@@ -140,6 +195,27 @@ def test_any_text_can_be_scanned(text: str) -> None:
 def test_classes_of_a_pickle_are_torchs_or_the_files(data: bytes, what: list[str]) -> None:
     """Whatever else it names would be looked up in the process that loads it."""
     assert what == [finding.what for finding in scan_pickle("data.pkl", data)]
+
+
+def with_code(code: str) -> io.BytesIO:
+    """Return a model's file with other code in it."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(model_bytes())) as source,
+        zipfile.ZipFile(buffer, "w") as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, code if name.endswith(".py") else source.read(name))
+    return buffer
+
+
+def test_the_oldest_form_of_a_file_is_refused() -> None:
+    """Torch would then take the code from wherever that entry says."""
+    buffer = with_code(HEAD)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/Model.json", "{}")
+    assert [OLDEST] == [finding.why for finding in read_archive(buffer).findings]
 
 
 def with_entry(old: str, new: str) -> io.BytesIO:

@@ -223,6 +223,45 @@ def test_a_file_that_is_gone_is_no_reason_to_stop(bench: Bench, first: Pair) -> 
     assert ("", 0) == (bench.watch.broken, bench.watch.rotations)
 
 
+def test_a_certificate_that_is_not_valid_yet_is_taken_up_when_it_is(
+    bench: Bench, folder: Path, ca: Pair
+) -> None:
+    """Its issuer's clock may be ahead of ours; that is no reason to change the files again."""
+    ahead = make_pair(folder, "ahead", ca, days=(2 / 24, 2))
+    bench.put(ahead)
+    bench.poll()
+    assert bench.watch.broken.startswith("server.tls_certificate: that of CN=ahead is valid from")
+    bench.now += 3600
+    bench.poll()
+    assert ["tls.broken"] == [event for event, _ in bench.audit.events]
+
+    bench.now += 2 * 3600
+    bench.watch.poll()
+
+    assert ahead.certificate.read_bytes() == bench.watch.current.files.chain
+    assert ["tls.broken", "tls.rotated"] == [event for event, _ in bench.audit.events]
+
+
+def test_files_that_become_readable_are_taken_up(
+    bench: Bench, second: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes them as another user may give them away afterwards, as they are."""
+
+    def refuse(_: ServerSettings) -> PemFiles:
+        msg = "server.tls_key: cannot read 'in_use.key': Permission denied"
+        raise ConfigError(msg)
+
+    bench.put(second)
+    with monkeypatch.context() as patch:
+        patch.setattr("jitney.transport.tls.read_files", refuse)  # the tests may run as root
+        bench.poll()
+    assert "server.tls_key: cannot read 'in_use.key': Permission denied" == bench.watch.broken
+    bench.pair.key.chmod(0o640)
+    bench.poll()
+
+    assert ("", 1) == (bench.watch.broken, bench.watch.rotations)
+
+
 def test_a_folder_that_is_turned_round_is_seen(tmp_path: Path, first: Pair, second: Pair) -> None:
     """As Kubernetes exchanges secrets: a link to a folder points to another one."""
     for name, pair in (("one", first), ("two", second)):

@@ -83,9 +83,31 @@ def test_tokens_are_listed_and_revoked_by_name_or_id(
     assert "there is no token of that name or id" in capsys.readouterr().err
 
 
+def test_what_could_not_be_kept_leaves_no_token_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be good for nothing, and in the way of the next attempt."""
+    out = tmp_path / "web.token"
+    argv = ["token", "create", "web", "--role", "infer", "--out", str(out), "--file"]
+    assert 2 == main([*argv, str(tmp_path / "missing" / "tokens.toml")])
+    assert "cannot be written: No such file" in capsys.readouterr().err
+    assert not out.exists()
+    assert 0 == main([*argv, str(tmp_path / "tokens.toml")])
+
+
+def test_a_name_may_look_like_an_id(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is revoked by its name all the same."""
+    name = "0123456789abcdef"
+    assert 0 == main(["token", "create", name, "--file", str(file), "--role", "read"])
+    assert 0 == main(["token", "revoke", name, "--file", str(file)])
+    assert f"of '{name}'" in capsys.readouterr().out
+    assert () == read_entries(file).tokens
+
+
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
+        (["a", "--role", "read", "--expires", "0d"], "--expires: expected 90d, 12h, 30m, a day"),
         (["a b", "--role", "read"], "NAME: expected letters, digits and _.@:/-"),
         (["unix", "--role", "read"], "NAME: expected letters, digits and _.@:/-"),
         (["a", "--role", "root"], "argument --role: invalid choice: 'root'"),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 
-from jitney.errors import Overloaded
+from jitney.errors import OutputTooLarge, Overloaded
 from jitney.transport.connections import drop
 from jitney.transport.unread import PATIENCE, Reader, UnreadReplies
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 class Bench:
@@ -20,9 +24,9 @@ class Bench:
         self._can_drop = can_drop
         self.replies = UnreadReplies(100, self._drop)
 
-    def _drop(self, peer: str) -> bool:
-        self.dropped.append(peer)
-        return self._can_drop
+    def _drop(self, peers: Collection[str]) -> set[str]:
+        self.dropped += peers
+        return set(peers) if self._can_drop else set()
 
     def reader(self, peer: str, nbytes: int = 0) -> Reader:
         """Return a call with replies to read."""
@@ -72,6 +76,29 @@ def test_a_reply_beyond_the_budget_is_refused() -> None:
 
     assert "REPLY_BUDGET" == caught.value.reason
     assert (90, []) == (bench.replies.nbytes, bench.dropped)
+
+
+def test_a_reply_larger_than_the_budget_is_never_sent() -> None:
+    """It is not worth another try, and nobody is dropped for it."""
+    bench = Bench()
+    bench.reader("a", 90)
+    bench.wait()
+
+    with pytest.raises(OutputTooLarge, match=r"101 bytes, and 100 may wait \(limits.max_unread"):
+        bench.reader("b", 101)
+
+    assert [] == bench.dropped
+
+
+def test_as_many_are_dropped_at_once_as_are_needed() -> None:
+    """Looking for a connection takes long where there are many, so it is done once for all."""
+    bench = Bench()
+    for peer in "abcd":
+        bench.reader(peer, 20)
+    bench.wait()
+    bench.reader("new", 60)
+
+    assert (2, (100, 2)) == (len(bench.dropped), bench.replies.statistics())
 
 
 def test_who_does_not_read_is_dropped_for_who_does() -> None:
@@ -125,7 +152,9 @@ def test_the_connection_of_a_peer_is_found_and_ended() -> None:
             ends.append((client, stack.enter_context(accepted)))
         host, port = ends[1][0].getsockname()
 
-        assert drop(f"ipv4:{host}:{port}")
+        peer, gone = f"ipv4:{host}:{port}", "ipv4:127.0.0.1:1"
+
+        assert {peer} == drop([gone, peer, "unix:"])
 
         assert b"" == ends[1][0].recv(1)
         for client, accepted in (ends[0], ends[2]):
@@ -142,10 +171,11 @@ def test_an_address_of_version_six_is_found() -> None:
     with listener, socket.create_connection(listener.getsockname()[:2]) as client:
         accepted, _ = listener.accept()
         with accepted:
-            assert drop(f"ipv6:%5B::1%5D:{client.getsockname()[1]}")
+            peer = f"ipv6:%5B::1%5D:{client.getsockname()[1]}"
+            assert {peer} == drop([peer])
 
 
 @pytest.mark.parametrize("peer", ["unix:", "unix:/x", "", "ipv4:1.2.3.4:x", "ipv4:127.0.0.1:1"])
 def test_nobody_is_dropped_who_is_not_there(peer: str) -> None:
     """Peers without an address, and addresses without a connection."""
-    assert not drop(peer)
+    assert set() == drop([peer])

@@ -106,15 +106,16 @@ class Authority:
         if principal.expires <= self._wall():
             raise Unauthenticated(_expired(principal))
 
-    def may_read_metrics(self, authorization: str, names: Iterable[str]) -> bool:
+    def may_read_metrics(
+        self, authorization: str, names: tuple[Iterable[str], Iterable[str]]
+    ) -> bool:
         """Tell whether somebody may read figures of the whole server; from any thread.
 
         :param authorization: the header's value, empty for none.
-        :param names: of the client's certificate, none without one.
+        :param names: of the client's certificate, alternative ones and common ones.
         """
         if not authorization:
-            names = tuple(names)
-            return self.by_certificate(names, names).may_everywhere((READ,))
+            return self.by_certificate(*names).may_everywhere((READ,))
         try:
             return self.by_token(authorization).may_everywhere((READ,))
         except Unauthenticated:

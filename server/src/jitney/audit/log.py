@@ -167,7 +167,7 @@ class AuditLog:
                 batch = self._take()
                 is_over = self._closing and not batch
             if batch:
-                self._write(batch)
+                self._write_all(batch)
             if is_over or self._is_anchor_due():
                 self._anchor()
             if is_over:
@@ -194,17 +194,29 @@ class AuditLog:
         # By the wall's clock: one that jumps makes an anchor early or late, and nothing worse.
         return 0 < self._anchor_seconds <= abs(self._now() - self._anchored_at)
 
-    def _write(self, batch: list[Happening]) -> None:
+    def _write_all(self, batch: list[Happening]) -> None:
+        try:
+            self._write(batch)
+        except Exception:  # noqa: BLE001  # which of them cannot be made, one by one tells
+            for happening in batch:
+                try:
+                    is_written = self._write([happening])
+                except Exception:  # the thread's outermost boundary: the log would just end
+                    log.exception("a record of %r cannot be made", happening.event)
+                    self._done([happening], 0)
+                else:
+                    if not is_written:  # what is left goes on waiting, and keeps its order
+                        return
+
+    def _write(self, batch: list[Happening]) -> bool:
+        """Write records; return whether they are written, and not waiting."""
         try:
             self._writer.write(batch)
         except OSError as error:
             self._failed(error)
-            return
-        except Exception:  # the thread's outermost boundary: without it, the log would just end
-            log.exception("%d records cannot be made, and are left out", len(batch))
-            self._done(batch, 0)
-            return
+            return False
         self._done(batch, len(batch))
+        return True
 
     def _done(self, batch: list[Happening], written: int) -> None:
         with self._changed:
@@ -212,6 +224,7 @@ class AuditLog:
                 self._waiting.popleft()
             self._written += written
             self._lost += len(batch) - written
+            self._lost_here += len(batch) - written
             was_failing, self._failing, self._busy = self._failing, False, False
             self._changed.notify_all()
         if was_failing:

@@ -163,10 +163,10 @@ def _add_local_flags(group: argparse._ArgumentGroup) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Score the file; return 0, or 3 if some rows have no result."""
     columns = _columns(arguments.columns)
-    if arguments.local is None and (given := [key for key in vars(arguments) if "." in key]):
-        msg = (
-            f"--{given[0].partition('.')[2].replace('_', '-')} is for --local: a server has its own"
-        )
+    given = [key.partition(".")[2].replace("_", "-") for key in vars(arguments) if "." in key]
+    given += ["config"] if arguments.config is not None else []
+    if given and arguments.local is None:
+        msg = f"--{given[0]} is for --local: a server has its own"
         raise ConfigError(msg)
     # numpy and the client, after the command line is right.
     from jitney.scoring.assemble import check_result, errors_path  # noqa: PLC0415
@@ -227,9 +227,9 @@ async def _predict(
         )
         if set(inputs.columns) - set(columns):
             _say(f"inputs: {inputs}")
-        about = arguments.input.stat()
+        about = _about(arguments.input)
         job = {
-            "input file": [arguments.input.name, about.st_size, about.st_mtime_ns],
+            "input file": about,
             "model": model.name,
             "version": model.version,
             "choice of columns": {name: list(parts) for name, parts in inputs.columns.items()},
@@ -239,10 +239,22 @@ async def _predict(
             before, began = journal.rows, time.monotonic()
             await _score(arguments, source, inputs, model, endpoint, journal)
             seconds = time.monotonic() - began
+            if _about(arguments.input) != about:
+                msg = (
+                    f"{arguments.input}: changed while it was read, so nobody knows which rows "
+                    "were scored; --restart begins anew"
+                )
+                raise ConfigError(msg)
             _tell_failures(journal)
             await asyncio.to_thread(assemble, out, source, journal, layout)
             journal.delete()
             return _Done(journal.rows, before, journal.failed, seconds)
+
+
+def _about(path: Path) -> list[str | int]:
+    """Return by what a file is known again."""
+    found = path.stat()
+    return [path.name, found.st_size, found.st_mtime_ns]
 
 
 async def _score(

@@ -52,7 +52,12 @@ def create(arguments: argparse.Namespace) -> int:
     )
     if arguments.out is not None:
         _write_new(arguments.out, token)
-    add_token(file, entry)
+    try:
+        add_token(file, entry)
+    except ConfigError:
+        if arguments.out is not None:  # it is good for nothing, and in the way of the next attempt
+            arguments.out.unlink(missing_ok=True)
+        raise
     if arguments.out is None:
         # Alone on stdout, so that it can be sent to where it belongs, and nowhere else.
         sys.stdout.write(f"{token}\n")
@@ -109,8 +114,8 @@ def list_all(arguments: argparse.Namespace) -> int:
 def revoke(arguments: argparse.Namespace) -> int:
     """Remove tokens."""
     which, file = arguments.which, _file_of(arguments)
-    by_id = _ID.fullmatch(which) is not None
-    removed = remove_tokens(file, lambda one: (one.id if by_id else one.name) == which)
+    removed = _ID.fullmatch(which) and remove_tokens(file, lambda one: one.id == which)
+    removed = removed or remove_tokens(file, lambda one: one.name == which)
     if not removed:
         msg = "there is no token of that name or id; see jitney token list"
         raise CommandError(msg)
@@ -145,7 +150,7 @@ def _rate(rate: float | None, burst: float | None) -> Rate | None:
 def _expiry(text: str, now: float) -> float:
     if text == "never":
         return math.inf
-    if match := _DURATION.fullmatch(text):
+    if (match := _DURATION.fullmatch(text)) and int(match[1]):
         return now + int(match[1]) * UNITS[match[2]]
     try:
         moment = datetime.fromisoformat(text)

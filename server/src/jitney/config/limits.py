@@ -80,7 +80,7 @@ class LimitSettings:
         high=1 << 44,
     )
     stream_window_bytes: int = setting(
-        MIB,
+        MIB // 4,
         "bytes that a call may send before the server has begun to read them (HTTP/2's window)",
         low=65_535,
         high=(1 << 31) - 1,

@@ -271,7 +271,7 @@ class DeviceWorker:
             self._clock.now(), life.last_sign(), timed, life.link.is_stopped, busy=busy
         )
         if verdict is not None:
-            life.link.kill(*verdict)
+            life.link.kill(verdict.why, verdict.cause)
 
     def slot_bytes(self) -> tuple[int, int]:
         """Return the bytes of the batch buffers of the process, and of those that are held."""
@@ -364,15 +364,16 @@ class DeviceWorker:
             log.warning("spare worker of %s: %s", self.name, ending.why, extra=self._fields)
         if life is not self._life:
             return
-        load, first, begun = self._loads.current, self._flights.first, life.begun
-        ran = first is not None and (begun is None or begun >= first.serial)
+        load, running = self._loads.current, self._flights.at(life.begun)
+        if running is not None and not ending.by_itself:
+            running = self._flights.first
         if load is not None and self._flights.any_before(load.serial):
             load.begun = False
         if load is not None and load.begun:
             self._died_loading = load.spec.ref
             self._had_models = bool(self._loads.instances)
-        elif first is not None and ran and ending.cause is not Cause.OUTSIDE:
-            self._culprit = first.batch.key.model
+        elif running is not None and ending.cause is not Cause.OUTSIDE:
+            self._culprit = running.batch.key.model
         was_up = self.state == "up"
         if self.state != "failed":
             self.state, self.reason = "restarting", ending.why
@@ -381,8 +382,8 @@ class DeviceWorker:
             wait = self._returns_in()
             waits = wait <= self._limits.wait_for_worker
             self._listener.device_down(self.name, wait if waits else 0.0)
-        for i, flight in enumerate(self._flights.abandon()):
-            cause = ending.cause if ran and not i else Cause.OUTSIDE
+        for flight in self._flights.abandon():
+            cause = ending.cause if flight is running else Cause.OUTSIDE
             error = WorkerLost(
                 LOST,
                 rerun=RERUNS[cause],

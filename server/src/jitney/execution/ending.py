@@ -24,10 +24,15 @@ class Cause(enum.Enum):
 
 
 class Ending(NamedTuple):
-    """The end of a process: a few words for the operator, and the cause."""
+    """The end of a process: why, for the operator, the cause, and whether nobody here did it.
+
+    One that was ended here was ended for the first of its batches: for what it answered to that, or
+    because it did not.
+    """
 
     why: str
     cause: Cause
+    by_itself: bool = False
 
 
 def of_exit(code: int | None, *, out_of_memory: bool = False) -> tuple[str, Cause]:

@@ -63,6 +63,22 @@ class Flights:
         """The batch that the worker is at."""
         return self._flights[0] if self._flights else None
 
+    def at(self, begun: int | None) -> Flight | None:
+        """Return the batch that a worker was at when it ended, None for none.
+
+        Not always the first: its answer may not have been read yet.
+
+        :param begun: the serial of the batch that it says it began last; None where it says none.
+        """
+        first = self.first
+        if first is None or begun is None:
+            return first
+        for flight in self._flights:
+            if flight.serial == begun:
+                return flight
+        # It may have written anything there, and shall not get away with that.
+        return first if begun > first.serial else None
+
     def send(self, link: WorkerLink, instance: int, serial: int, batch: Batch, now: float) -> None:
         """Gather a batch into a slot and send it off.
 

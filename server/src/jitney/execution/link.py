@@ -246,10 +246,10 @@ class WorkerLink:
         try:
             # Into one buffer: asking for a new one of this size costs more than the message.
             size = self._socket.recv_into(self._buffer)
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):
+            # The latter once, when it ended and left messages unread: what it had answered before
+            # can still be read, and then the end.
             return
-        except ConnectionResetError:
-            size = 0  # it ended, and left messages unread
         except OSError as error:
             self._end(f"its channel broke ({error.strerror})")
             return
@@ -274,6 +274,7 @@ class WorkerLink:
             return
         self._close()
         code = self._process.poll()
+        by_itself = cause is None
         if cause is None:
             how, cause = of_exit(code, out_of_memory=oom_kills() > self._oom_kills)
             why = f"{why}; {how}" if how else why
@@ -282,7 +283,7 @@ class WorkerLink:
         # Whoever listens refers to this link: let go, so that its memory is free when they do, and
         # not when the collector comes by.
         on_gone, self._on_gone, self._on_message = self._on_gone, _ignore, _ignore
-        on_gone(self, Ending(why, cause))
+        on_gone(self, Ending(why, cause, by_itself))
 
     def _close(self) -> None:
         if self._alive:

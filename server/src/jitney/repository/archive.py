@@ -13,6 +13,7 @@ from jitney.errors import ConfigError, ModelError
 from jitney.repository.code import Argument, Care, find_cares, read_forward
 from jitney.repository.container import Container
 from jitney.repository.pickles import StoredTensor, read_pickle, root_class
+from jitney.repository.static_scan import MAX_PICKLE_BYTES as MAX_DATA_BYTES
 from jitney.repository.static_scan import Finding, scan_archive
 from jitney.samples import EXTRA_FILE as SAMPLES_FILE
 from jitney.samples import MAX_BYTES as MAX_SAMPLES_BYTES
@@ -30,6 +31,7 @@ SIGNATURE_FILE: Final = "jitney.json"
 MAX_SIGNATURE_BYTES: Final = 16 << 20
 MAX_CODE_BYTES: Final = 32 << 20
 MAX_PICKLE_BYTES: Final = 8 << 20
+"""Of pickles that are played on a stack; larger ones have vocabularies, and are told less about."""
 ANY_SIZE: Final = '["N", "?"]'
 
 
@@ -244,7 +246,7 @@ def _read_forward(
 ) -> tuple[tuple[Argument, ...], str] | None:
     if "data.pkl" not in container:
         return None
-    module, name = root_class(container.read("data.pkl", MAX_PICKLE_BYTES))
+    module, name = root_class(container.read("data.pkl", MAX_DATA_BYTES))
     source = sources.get(f"code/{module.replace('.', '/')}.py", "")
     return read_forward(source, name)
 

@@ -8,6 +8,7 @@ one is unpacked, and unpacking is bounded by the caller's limit whatever the ent
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -31,8 +32,13 @@ CHUNK: Final = 1 << 20
 """Bytes unpacked at a time where only the checksum matters."""
 
 END_BYTES: Final = 22
+END: Final = struct.Struct("<HHHHIIH")
+MOST: Final = (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+"""What stands for a number that does not fit: look at the larger record before."""
 LOCATOR_BYTES: Final = 20
 END64_BYTES: Final = 56
+END64: Final = struct.Struct("<4sQHHIIQQQQ")
+BROKEN: Final = "the archive's directory is broken: the file was cut short or changed"
 
 
 class Container:
@@ -50,13 +56,14 @@ class Container:
         :raises ModelError: when it is no archive, is cut short or is built to do harm.
         """
         self.size = file.seek(0, io.SEEK_END)
-        _check_directory(file, self.size)
+        count = _check_directory(file, self.size)
         try:
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
-            msg = "the archive's directory is broken: the file was cut short or changed"
-            raise ModelError(msg) from None
+            raise ModelError(BROKEN) from None
         entries = self._zip.infolist()
+        if len(entries) != count:  # this reader goes by the directory's size, torch's by the count
+            raise ModelError(BROKEN)
         _check_entries(entries, self.size)
         roots = {entry.filename.partition("/")[0] for entry in entries}
         single = len(roots) == 1 and all("/" in entry.filename for entry in entries)
@@ -118,8 +125,11 @@ def _damaged(name: str) -> ModelError:
     return ModelError(f"{name}: cannot be unpacked; the file was cut short or changed")
 
 
-def _check_directory(file: BinaryIO, size: int) -> None:
-    """Bound what ``zipfile`` is going to parse: it reads all of the directory before anything."""
+def _check_directory(file: BinaryIO, size: int) -> int:
+    """Bound what ``zipfile`` is going to parse: it reads all of the directory before anything.
+
+    :returns: how many entries there are.
+    """
     file.seek(0)
     if file.read(4) != b"PK\x03\x04":
         msg = "not a model file: expected an archive as torch.jit.save writes it"
@@ -131,18 +141,28 @@ def _check_directory(file: BinaryIO, size: int) -> None:
     if len(end) < END_BYTES or end[:4] != b"PK\x05\x06" or end[20:] != b"\0\0":
         msg = "the archive has no end: the file was cut short, copy it again"
         raise ModelError(msg)
-    count, directory = int.from_bytes(end[10:12], "little"), int.from_bytes(end[12:16], "little")
-    file.seek(max(0, size - END_BYTES - LOCATOR_BYTES - END64_BYTES))
+    # Of where the directory is, the file says more than there is to say, and readers believe
+    # different parts of it: what two of them would find in two places is refused.
+    _, _, here, count, directory, begin, _ = END.unpack(end[4:])
+    told, stop = (here, count, directory, begin), size - END_BYTES
+    file.seek(max(0, stop - LOCATOR_BYTES - END64_BYTES))
     end64 = file.read(END64_BYTES + LOCATOR_BYTES)
     if end64[-LOCATOR_BYTES:].startswith(b"PK\x06\x07"):
-        if not end64.startswith(b"PK\x06\x06"):
-            msg = "the archive's directory is broken: the file was cut short or changed"
-            raise ModelError(msg)
-        count = max(count, int.from_bytes(end64[32:40], "little"))
-        directory = max(directory, int.from_bytes(end64[40:48], "little"))
+        stop -= LOCATOR_BYTES + END64_BYTES
+        *_, here, count, directory, begin = END64.unpack(end64[:END64_BYTES])
+        is_there = int.from_bytes(end64[END64_BYTES + 8 : -4], "little") == stop
+        agrees = all(
+            small in (large, most)
+            for small, large, most in zip(told, (here, count, directory, begin), MOST, strict=True)
+        )
+        if not end64.startswith(b"PK\x06\x06") or not is_there or not agrees:
+            raise ModelError(BROKEN)
     if count > MAX_ENTRIES or directory > min(MAX_DIRECTORY_BYTES, size):
         msg = f"{count} entries in a directory of {directory} bytes: more than any model has"
         raise ModelError(msg)
+    if here != count or begin + directory != stop:
+        raise ModelError(BROKEN)
+    return int(count)
 
 
 def _check_entries(entries: Sequence[zipfile.ZipInfo], size: int) -> None:
@@ -169,7 +189,9 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo], size: int) -> None:
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     shown = repr(entry.filename[:MAX_NAME_CHARACTERS])
-    if len(entry.filename) > MAX_NAME_CHARACTERS or ".." in entry.filename.split("/"):
+    # Python takes another name than torch where an extra field has one, or at a NUL.
+    is_plain = entry.filename == entry.orig_filename and ".." not in entry.filename.split("/")
+    if len(entry.filename) > MAX_NAME_CHARACTERS or not is_plain:
         msg = f"the entry {shown} has a path that no model has"
         raise ModelError(msg)
     if entry.flag_bits & 1:

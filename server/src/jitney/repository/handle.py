@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from jitney.datatypes import DataType
+    from jitney.errors import JitneyError
     from jitney.load_report import LoadReport
     from jitney.repository.limits import ModelLimits
     from jitney.signature import Signature
@@ -31,6 +32,8 @@ REMEMBERED: Final = 4096
 """Headers and shapes remembered per version. Both come from the wire, so both are bounded; past
 the bound everything is forgotten and worked out anew, which is simpler than any order of eviction
 and costs microseconds."""
+OVERDUE: Final = 5.0
+"""Seconds after which nobody new waits for a worker that should have been back."""
 
 
 class VersionState(enum.StrEnum):
@@ -99,6 +102,7 @@ class ModelVersion:
         self.reports: dict[str, LoadReport] = {}
         self._before: tuple[LoadReport, ...] = ()
         self._back_at = 0.0
+        self._refusal: type[JitneyError] = ModelLoadFailed
         self._expected = set(devices)
         self._plans: dict[RequestHeader, Plan] = {}
         self._keys: dict[tuple[tuple[tuple[int, ...] | None, ...], int], BatchKey] = {}
@@ -187,25 +191,28 @@ class ModelVersion:
         if not self.reports and self.state is VersionState.READY:
             self.state, self.reason = VersionState.LOADING, why
 
-    def refused(self, device: str, why: str) -> None:
-        """Note that a device does not have it and will not have it."""
+    def refused(self, device: str, why: str, error: type[JitneyError] = ModelLoadFailed) -> None:
+        """Note that a device does not have it and will not have it.
+
+        :param error: what callers are told, where no other device will have it either.
+        """
         self.gone(device, why)
         self._expected.discard(device)
         if not self._expected:
-            self.state, self.reason = VersionState.UNAVAILABLE, why
+            self.state, self.reason, self._refusal = VersionState.UNAVAILABLE, why, error
 
-    def plan(self, header: RequestHeader, deadline: float = 0.0) -> Plan:
+    def plan(self, header: RequestHeader, deadline: float = 0.0, now: float = 0.0) -> Plan:
         """Return what follows from a header.
 
         :param deadline: of the request. Where the only worker is just being replaced, and will be
-            back before it, the request may wait for that.
+            back before it, the request may wait for that; not when it should be there by ``now``.
         :raises InvalidRequest: when it breaks the contract.
         :raises BatchTooLarge: when it has too many rows, or rows too large for a slot. What is
             larger than a batch and may be served in parts is not too large.
         :raises ModelNotReady: while no device has the version, but one will.
         :raises ModelLoadFailed: when no device will.
         """
-        if self.state is not VersionState.READY and not self._returns_by(deadline):
+        if self.state is not VersionState.READY and not self._returns_by(deadline, now):
             self.ensure_ready()
         plan = self._plans.get(header)
         if plan is None:
@@ -224,16 +231,17 @@ class ModelVersion:
                 self._plans[header] = plan
         return plan
 
-    def _returns_by(self, deadline: float) -> bool:
+    def _returns_by(self, deadline: float, now: float) -> bool:
         """Whether it was here, and is expected back by then; a sequence would find no state."""
         returns = self.state is VersionState.LOADING and self.sequence is None
-        return returns and 0.0 < self._back_at < deadline
+        return returns and 0.0 < self._back_at < deadline and now < self._back_at + OVERDUE
 
     def ensure_ready(self) -> None:
         """Do nothing while at least one device has it.
 
         :raises ModelNotReady: while no device has it, but one will.
         :raises ModelLoadFailed: when no device will.
+        :raises DeviceFailed: when those that had it were given up; others may serve it.
         """
         if self.state is VersionState.READY:
             return
@@ -242,7 +250,8 @@ class ModelVersion:
             f"Request for unknown model: '{name}' version {version} is not at ready state: "
             f"{self.reason}"
         )
-        raise (ModelNotReady if self.state is VersionState.LOADING else ModelLoadFailed)(msg)
+        loading = self.state is VersionState.LOADING
+        raise (ModelNotReady if loading else self._refusal)(msg)
 
     def check_bytes(self, nbytes: int, plan: Plan) -> None:
         """Check that a request fits into a batch, which only its bytes tell where BYTES vary.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jitney.audit import NO_AUDIT
-from jitney.errors import InvalidRequest, ModelLoadFailed, ModelNotFound
+from jitney.errors import DeviceFailed, InvalidRequest, ModelLoadFailed, ModelNotFound
 from jitney.repository.handle import ModelVersion, VersionState
 from jitney.types import ModelRef
 
@@ -193,7 +193,7 @@ class Repository:
         self.audit.record("device.failed", device=device, why=why)
         lost = []
         for version in self.loads():
-            version.refused(device, f"device {device} failed: {why}")
+            version.refused(device, f"device {device} failed: {why}", DeviceFailed)
             if version.state is VersionState.UNAVAILABLE:
                 lost.append(version.ref)
         return lost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from jitney.errors import ModelError
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from jitney.repository.static_scan import Finding
 
 __all__ = ["ScanPolicy", "scan_policy_of"]
+
+MOST_TOLD: Final = 5
+"""Findings that an error names, which has to fit into a reply; `jitney inspect` shows all."""
 
 
 class ScanPolicy(NamedTuple):
@@ -33,9 +36,10 @@ class ScanPolicy(NamedTuple):
         bad = [text for text, finding in zip(texts, findings, strict=True) if finding.refused]
         if not bad or self.mode == "warn" or digest in self.allowed:
             return tuple(texts)
+        more = f"; and {len(bad) - MOST_TOLD} more" if len(bad) > MOST_TOLD else ""
         error = ModelError(
-            f"refused by the static scan: {'; '.join(bad)}. If you trust this very file, start the "
-            f"server with --model-scan-allow {digest}"
+            f"refused by the static scan: {'; '.join(bad[:MOST_TOLD])}{more}. If you trust this "
+            f"very file, start the server with --model-scan-allow {digest}"
         )
         error.reason = "STATIC_SCAN"
         raise error

@@ -172,7 +172,7 @@ def _listing_of(payload: bytes) -> Listing:
     try:
         statement = json.loads(payload.decode("utf-8"))
         return _read_statement(statement)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         why = "it is signed, but its statement is not that of a model"
         raise _wrong(why) from None
 

@@ -218,7 +218,8 @@ class Batch:
     computed and nobody is told. ``device`` is the name of the device that runs it; ``staged`` tells
     that it was given to it behind another one. ``planned`` are the seconds that the device is
     expected to take, 0 where nothing is known. ``placed`` is what ``placement.place`` made of it.
-    ``losses`` is how many workers have ended already while they had its entries.
+    ``losses`` is how many workers have ended already while they had its entries, ``suspected`` how
+    many of them may have ended because of these.
     """
 
     key: BatchKey
@@ -232,6 +233,7 @@ class Batch:
     planned: float = 0.0
     placed: list[tuple[Entry, Placed]] | None = None
     losses: int = 0
+    suspected: int = 0
 
     def __repr__(self) -> str:
         """Return a line for logs and tests."""

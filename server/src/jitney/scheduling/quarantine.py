@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from jitney.scheduling.batch import Entry
     from jitney.types import Buffer
 
-    Sample = tuple[str, int, int, bytes]
-    """The model's name and version, the size of its inputs, and pieces of them."""
+    Sample = tuple[str, int, object, int, int, bytes]
+    """The model's name and version, the types and shapes of its inputs, the rows and the bytes of
+    them, and pieces of them."""
 
 __all__ = ["Quarantine"]
 
@@ -126,7 +127,7 @@ def _sample(entry: Entry, data: Sequence[bytes | bytearray | memoryview]) -> Sam
         pieces.append(bytes(part[-PIECE:]))
     # Not by its load: a model that is loaded anew is most often the same.
     name, version, _ = entry.key.model
-    return name, version, entry.nbytes, b"".join(pieces)
+    return name, version, entry.key.inputs, entry.rows, entry.nbytes, b"".join(pieces)
 
 
 def _digest(data: Sequence[bytes | bytearray | memoryview]) -> bytes:

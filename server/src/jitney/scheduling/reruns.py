@@ -45,21 +45,25 @@ def parts_of(batch: Batch, live: Sequence[Entry], error: JitneyError) -> list[Ba
         return []
     if isinstance(error, SPLIT_ERRORS) and len(live) > 1:
         middle = len(live) // 2
-        return [_part(batch, live[:middle], 0), _part(batch, live[middle:], 0)]
+        return [_part(batch, live[:middle]), _part(batch, live[middle:])]
     if not isinstance(error, WorkerLost) or batch.losses >= MOST_LOSSES:
         return []
     if error.rerun == "whole":
-        return [_part(batch, live, 1)]
+        return [_part(batch, live, losses=1)]
     if error.rerun == "apart" and len(live) > 1:
         size = -(-len(live) // MOST_PARTS)
-        return [_part(batch, live[at : at + size], 1) for at in range(0, len(live), size)]
+        return [
+            _part(batch, live[at : at + size], losses=1, suspected=1)
+            for at in range(0, len(live), size)
+        ]
     return []
 
 
-def _part(batch: Batch, entries: Sequence[Entry], losses: int) -> Batch:
+def _part(batch: Batch, entries: Sequence[Entry], *, losses: int = 0, suspected: int = 0) -> Batch:
     rows = rows_of(batch.key, entries)
     part = Batch(batch.key, list(entries), rows, Reason.RETRY, "", batch.formed_at)
     part.losses = batch.losses + losses
+    part.suspected = batch.suspected + suspected
     return part
 
 
@@ -67,7 +71,8 @@ def harm(batch: Batch, error: JitneyError) -> int:
     """Return how much harm an entry did that failed alone: workers ended, or batches failed.
 
     One that the model rejects in a batch of its own did none: it has cost nobody but its caller.
+    Nor did workers that somebody else ended.
     """
     if isinstance(error, WorkerLost):
-        return batch.losses + 1 if error.suspect else 0
+        return batch.suspected + 1 if error.suspect else 0
     return int(isinstance(error, InputRejected) and batch.reason is Reason.RETRY)

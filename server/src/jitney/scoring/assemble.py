@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jitney.scoring.journal import Journal
     from jitney.scoring.layout import Layout
     from jitney.scoring.scored import Scored
-    from jitney.scoring.table import Source, Values
+    from jitney.scoring.table import Cursor, Source, Values
 
 __all__ = ["FLAT", "assemble", "check_result", "errors_path"]
 
@@ -33,11 +33,14 @@ ENDINGS: Final = (".npz", *FLAT, ".parquet")
 def check_result(out: Path) -> None:
     """Do nothing if a result can be written there, as far as can be known.
 
-    :raises ConfigError: when its name has another ending, its folder is not there, or pyarrow is
-        missing.
+    :raises ConfigError: when its name has another ending or is a folder's, its own folder is not
+        there, or pyarrow is missing.
     """
     if out.suffix.lower() not in ENDINGS:
         msg = f"-o {out}: expected a name that ends with {', '.join(ENDINGS)}"
+        raise ConfigError(msg)
+    if out.is_dir():
+        msg = f"-o {out}: it is a folder"
         raise ConfigError(msg)
     if not out.parent.is_dir():
         msg = f"-o {out}: there is no folder {out.parent}"
@@ -54,11 +57,16 @@ def errors_path(out: Path) -> Path:
 def assemble(out: Path, source: Source, journal: Journal, layout: Layout) -> None:
     """Write the result, and the list of the rows that have none, if there are any.
 
-    Memory holds a block at a time. The result gets its name when it is complete and on the disk.
+    Memory holds a block at a time. The result gets its name when it is complete and on the disk,
+    and last of all: where it is, the list is there as well.
 
     :raises ConfigError: when the outputs are not what such a file can hold.
     :raises OSError: when there is no room for it.
     """
+    if journal.failed:
+        _whole(errors_path(out), partial(_write_errors, journal))
+    else:
+        errors_path(out).unlink(missing_ok=True)
     ending = out.suffix.lower()
     if ending == ".npz":
         kept = partial(_column, source, journal)
@@ -70,15 +78,13 @@ def assemble(out: Path, source: Source, journal: Journal, layout: Layout) -> Non
         blocks = _blocks(source, journal, layout)
         binary = _binary(journal, layout)
         _whole(out, lambda path: write_parquet(path, layout, blocks, binary=binary))
-    if journal.failed:
-        _whole(errors_path(out), partial(_write_errors, journal))
-    else:
-        errors_path(out).unlink(missing_ok=True)
 
 
 def _whole(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file beside, and give it its name when it is on the disk."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # One name for all runs, so that what one of them left when it was killed does not stay: only
+    # one at a time has the journal.
+    beside = path.with_name(f".{path.name}.tmp")
     try:
         write(beside)
         with beside.open("rb") as file:
@@ -111,11 +117,7 @@ def _blocks(
         for scored in journal.read(layout.names):
             columns: dict[str, Values] = {}
             if layout.kept:
-                table = cursor.take(scored.rows)
-                if table.rows != scored.rows:
-                    msg = "the input file has fewer rows than it had: it changed meanwhile"
-                    raise ConfigError(msg)
-                columns = table.columns
+                columns = _again(cursor, scored)
             yield scored, columns
     finally:
         cursor.close()
@@ -126,9 +128,21 @@ def _column(source: Source, journal: Journal, name: str) -> Iterator[Values]:
     cursor = source.cursor(0, [name])
     try:
         for scored in journal.read():
-            yield cursor.take(scored.rows).columns[name]
+            yield _again(cursor, scored)[name]
     finally:
         cursor.close()
+
+
+def _again(cursor: Cursor, scored: Scored) -> dict[str, Values]:
+    """Return the columns of rows that were read before.
+
+    :raises ConfigError: when they are not there any more.
+    """
+    table = cursor.take(scored.rows)
+    if table.rows != scored.rows:
+        msg = "the input file has fewer rows than it had: it changed meanwhile"
+        raise ConfigError(msg)
+    return table.columns
 
 
 def _binary(journal: Journal, layout: Layout) -> frozenset[str]:

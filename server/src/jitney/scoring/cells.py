@@ -34,6 +34,7 @@ DTYPES: Final[dict[DataType, np.dtype[Any]]] = {
     DataType.BYTES: np.dtype(object),
 }
 BOOLS: Final = {"true": True, "false": False, "1": True, "0": False}
+TEXTS: Final = frozenset({str, bytes})
 SHOWN: Final = 40
 """Characters of a cell that are quoted."""
 
@@ -52,15 +53,12 @@ def column_of(values: Values, datatype: DataType, bad: Bad) -> Array:
         return _texts(values, bad)
     wide = _wide(datatype)
     # NumPy reads texts at once, some twenty times as fast as Python one by one. It would also take
-    # None, as NaN, which is a value that nobody wrote.
-    if datatype is not DataType.BOOL and None not in values:
+    # None, as NaN, which is a value that nobody wrote, and round what is neither text nor its own.
+    if datatype is not DataType.BOOL and TEXTS.issuperset(map(type, values)):
         try:
-            array = np.array(values, wide)
+            return _fitted(np.array(values, wide), datatype, bad)
         except (ValueError, TypeError, OverflowError):
             pass  # at least one is none: find out which
-        else:
-            if array.ndim == 1:  # no lists
-                return _fitted(array, datatype, bad)
     numbers: list[bool | int | float] = []
     for row, value in enumerate(values):
         try:
@@ -159,16 +157,15 @@ def _number(value: object, datatype: DataType) -> bool | int | float:
 
 
 def _whole(value: object) -> int:
-    try:
-        return int(value) if isinstance(value, str | int | np.integer) else _exactly(float(value))  # type: ignore[arg-type]  # whatever it is, or an error
-    except ValueError:
-        return _exactly(float(value))  # type: ignore[arg-type]  # likewise
-
-
-def _exactly(number: float) -> int:
-    if not number.is_integer():
+    if isinstance(value, str | bytes):
+        try:
+            return int(value)
+        except ValueError:
+            value = float(value)
+    number = int(value)  # type: ignore[call-overload]  # whatever it is, or an error
+    if number != value:
         raise ValueError
-    return int(number)
+    return number  # type: ignore[no-any-return]  # int() of whatever it is
 
 
 def _fitted(array: Array, datatype: DataType, bad: Bad) -> Array:

@@ -8,9 +8,11 @@ where a program was killed, or a machine: it and all that follows is cut off.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import stat
 import struct
 import zlib
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
@@ -34,6 +36,8 @@ __all__ = ["Journal"]
 MAGIC: Final = b"jitney predict, unfinished 1\n"
 HEAD: Final = struct.Struct("<QI")
 READ: Final = 1 << 20
+MAX_LINE: Final = 1 << 26
+"""Bytes of a line of JSON: what has a longer one is no journal."""
 
 
 class _Record(NamedTuple):
@@ -60,13 +64,8 @@ class Journal:
         self.rows = 0
         self.failed = 0
         self._records: list[_Record] = []
+        self._file = _owned(path)
         try:
-            self._file: IO[bytes] = open(path, "a+b")  # noqa: PTH123, SIM115  # closed by close()
-        except OSError as error:
-            msg = f"{path}: {error.strerror}"
-            raise ConfigError(msg) from None
-        try:
-            self._own()
             self._begin(json.loads(json.dumps(job)), restart=restart)
         except BaseException:
             self._file.close()
@@ -84,26 +83,25 @@ class Journal:
         """Return a line for logs and tests."""
         return f"<Journal {self.path.name}: {self.rows} rows, {self.failed} failed>"
 
-    def _own(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            msg = f"{self.path}: another jitney predict is at work on it"
-            raise ConfigError(msg) from None
-
     def _begin(self, job: dict[str, Any], *, restart: bool) -> None:
         self._file.seek(0)
-        magic, line = self._file.readline(len(MAGIC)), self._file.readline()
+        magic, line = self._file.readline(len(MAGIC)), self._file.readline(MAX_LINE)
         if not MAGIC.startswith(magic):
-            msg = f"{self.path}: is in the way, and not from jitney predict"
+            msg = f"{self.path}: is in the way, and not from jitney predict: remove it, or move it"
             raise ConfigError(msg)
-        if restart or not line.endswith(b"\n"):
-            # New, or its writer was killed within the first lines.
+        # New, or its writer was killed within the first lines, or before the first record: then
+        # there is nothing to lose, whatever it was about.
+        head = self._file.tell()
+        if restart or not line.endswith(b"\n") or self._file.seek(0, os.SEEK_END) == head:
             self._file.truncate(0)
             self._file.write(MAGIC + json.dumps(job).encode() + b"\n")
             self.sync()
             return
-        before = json.loads(line)
+        self._file.seek(head)
+        before = _object(line)
+        if before is None:
+            msg = f"{self.path}: damaged; --restart throws it away and begins anew"
+            raise ConfigError(msg)
         if others := [key for key in {**before, **job} if before.get(key) != job.get(key)]:
             msg = (
                 f"{self.path}: what was scored so far is of another run (another "
@@ -125,14 +123,14 @@ class Journal:
         if len(head) < HEAD.size:
             return None
         length, checksum = HEAD.unpack(head)
-        start, line = self._file.tell(), self._file.readline()
+        start, line = self._file.tell(), self._file.readline(min(length, MAX_LINE))
         crc, left = zlib.crc32(line), length - len(line)
         while left > 0 and (data := self._file.read(min(left, READ))):
             crc, left = zlib.crc32(data, crc), left - len(data)
-        if left or crc != checksum:
+        # Zeros, which a power cut may leave, are a record of no bytes, and its checksum is right.
+        if left or crc != checksum or (told := _object(line)) is None:
             return None
-        record = _Record(json.loads(line), start + len(line))
-        return record if record.told["first"] == self.rows else None
+        return _Record(told, start + len(line)) if told["first"] == self.rows else None
 
     def _note(self, record: _Record) -> None:
         self._records.append(record)
@@ -140,7 +138,7 @@ class Journal:
         self.failed += len(record.told["errors"])
 
     def append(self, scored: Scored) -> None:
-        """Add the next rows; they are safe once ``sync`` has returned.
+        """Add the next rows; they outlive this process, and the machine once ``sync`` has returned.
 
         :raises OSError: when there is no room for them.
         """
@@ -163,6 +161,7 @@ class Journal:
         offset = self._file.seek(0, os.SEEK_END) + HEAD.size + len(line)
         head = HEAD.pack(len(line) + sum(map(len, parts)), crc)
         self._file.write(b"".join((head, line, *parts)))
+        self._file.flush()
         self._note(_Record(told, offset))
 
     def sync(self) -> None:
@@ -211,3 +210,41 @@ class Journal:
         # Before it is closed: nobody else may take it over in between.
         self.path.unlink(missing_ok=True)
         self._file.close()
+
+
+def _owned(path: Path) -> IO[bytes]:
+    """Open a file for this process alone.
+
+    :raises ConfigError: when it cannot be opened, or another process has it.
+    """
+    while True:
+        try:
+            file: IO[bytes] = open(path, "a+b")  # noqa: PTH123, SIM115  # closed by whoever gets it
+        except OSError as error:
+            msg = f"{path}: {error.strerror}"
+            raise ConfigError(msg) from None
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            file.close()
+            msg = f"{path}: is in the way, and no file"
+            raise ConfigError(msg)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            msg = f"{path}: another jitney predict is at work on it"
+            raise ConfigError(msg) from None
+        # Another run may have ended, and removed it, between the opening and the lock.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(status, path.stat()):
+                return file
+        file.close()
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """Return a line of JSON, None where it is no object."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

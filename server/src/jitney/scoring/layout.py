@@ -52,7 +52,8 @@ def layout_of(
     :param columns: those of the source.
     :param keep: names of them; ``*`` is all.
     :param flat: whether every column of the result holds a text.
-    :raises ConfigError: when there is no such column, or two would have the same name.
+    :raises ConfigError: when there is no such column, two would have the same name, or the result
+        cannot have a column of that name.
     """
     known = {column.name: column for column in columns}
     names = list(known) if "*" in keep else list(dict.fromkeys(keep))
@@ -62,6 +63,9 @@ def layout_of(
             raise ConfigError(msg)
     layout = Layout(tuple(known[name] for name in names), tuple(outputs), error)
     found = layout.flat() if flat else [*layout.kept, *layout.names, error]
+    if not flat and (odd := [name for name in found if not _is_utf8(name)]):
+        msg = f"--keep {odd[0]!r}: a name that is no UTF-8, which only .csv and .tsv can have"
+        raise ConfigError(msg)
     if twice := [name for name in found if found.count(name) > 1]:
         msg = (
             f"two columns of the result would be called {twice[0]!r}: leave it out of --keep, or "
@@ -69,6 +73,11 @@ def layout_of(
         )
         raise ConfigError(msg)
     return layout
+
+
+def _is_utf8(name: str) -> bool:
+    """Tell whether a name has no bytes in it that were no text in the file that it comes from."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def spread(tensor: Tensor) -> list[str]:

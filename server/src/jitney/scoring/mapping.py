@@ -40,7 +40,9 @@ class Inputs:
 
     def __str__(self) -> str:
         """Return what is told to whoever did not say it himself."""
-        return "; ".join(f"{name} = {_few(columns)}" for name, columns in self.columns.items())
+        # A .npy file has one array, without a name.
+        made_of = {name: _few(columns) or "the array" for name, columns in self.columns.items()}
+        return "; ".join(f"{name} = {columns}" for name, columns in made_of.items())
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -98,7 +98,12 @@ async def look_up(
 
     def tensor(given: inference.ModelMetadataResponse.TensorMetadata) -> Tensor:
         dims = tuple(given.shape[1:] if batched else given.shape)
-        return Tensor(given.name, DataType(given.datatype), dims, given.name in optional)
+        try:
+            datatype = DataType(given.datatype)
+        except ValueError:
+            msg = f"{name}: {given.name} is {given.datatype}, which is no datatype of the protocol"
+            raise ConfigError(msg) from None
+        return Tensor(given.name, datatype, dims, given.name in optional)
 
     given = {t.name: tensor(t) for t in metadata.outputs}
     for output in outputs:

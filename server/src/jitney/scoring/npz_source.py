@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["NpzSource"]
 
 SUFFIX: Final = ".npy"
-FAULTS: Final = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+FAULTS: Final = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    # A file with a password, or a compression that zipfile does not know.
+    RuntimeError,
+    # What NumPy lets through where the line that describes an array is no Python.
+    *(tokenize.TokenError, SyntaxError, MemoryError),
+)
 
 
 class _Member(NamedTuple):
@@ -57,16 +65,19 @@ class NpzSource:
         try:
             if path.suffix.lower() == SUFFIX:
                 with path.open("rb") as file:
-                    lengths[""], self._members[""] = _read_head(file, "")
+                    size = path.stat().st_size
+                    lengths[""], self._members[""] = _read_whole_head(file, "", size)
             else:
                 with zipfile.ZipFile(path) as archive:
-                    for entry in archive.namelist():
-                        name = entry.removesuffix(SUFFIX)
-                        with archive.open(entry) as file:
-                            lengths[name], self._members[name] = _read_head(file, entry)
+                    for info in archive.infolist():
+                        name = info.filename.removesuffix(SUFFIX)
+                        with archive.open(info.filename) as file:
+                            lengths[name], self._members[name] = _read_whole_head(
+                                file, info.filename, info.file_size
+                            )
         except FAULTS as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else error
-            msg = f"{path}: not a file of NumPy's that can be read: {why}"
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            msg = f"{path}: not a file of NumPy's that can be read: {why or type(error).__name__}"
             raise ConfigError(msg) from None
         if len({*lengths.values()}) != 1:
             found = ", ".join(f"{name} {length}" for name, length in lengths.items())
@@ -156,6 +167,19 @@ class NpzCursor:
         return ConfigError(msg)
 
 
+def _read_whole_head(file: IO[bytes], entry: str, size: int) -> tuple[int, _Member]:
+    """Read up to the first element, and see whether all of them can be there.
+
+    :param size: bytes of the array, what describes it included.
+    :raises ValueError: when they cannot, and as ``_read_head``.
+    """
+    rows, member = _read_head(file, entry)
+    if rows * member.row_bytes > size - file.tell():
+        msg = f"{_called(entry)} ends too early"
+        raise ValueError(msg)
+    return rows, member
+
+
 def _read_head(file: IO[bytes], entry: str) -> tuple[int, _Member]:
     """Read up to the first element; return the number of rows, and what they are.
 
@@ -165,14 +189,23 @@ def _read_head(file: IO[bytes], entry: str) -> tuple[int, _Member]:
     # Version 3 differs from 2 in the names of fields, which are not for us.
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, by_columns, dtype = read(file)
-    what = entry.removesuffix(SUFFIX) or "the array"
     if not shape:
-        msg = f"{what} is a single number: its first axis has to count rows"
+        msg = f"{_called(entry)} is a single number: its first axis has to count rows"
         raise ValueError(msg)
-    if dtype.hasobject or dtype.names is not None:
-        msg = f"{what} holds objects ({dtype}): save texts with dtype U or S"
+    if min(shape) < 0:
+        msg = f"{_called(entry)} has the shape {list(shape)}"
+        raise ValueError(msg)
+    if dtype.hasobject:
+        msg = f"{_called(entry)} holds objects ({dtype}): save texts with dtype U or S"
+        raise ValueError(msg)
+    if dtype.names is not None:
+        msg = f"{_called(entry)} has fields ({dtype}): save an array for each of them"
         raise ValueError(msg)
     return shape[0], _Member(shape[1:], dtype, entry, by_columns and len(shape) > 1)
+
+
+def _called(entry: str) -> str:
+    return entry.removesuffix(SUFFIX) or "the array"
 
 
 def _read(file: IO[bytes], member: _Member, rows: int) -> Array:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from jitney.datatypes import DataType
+from jitney.scoring.csv_sink import texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,8 +63,9 @@ def write_parquet(
             for tensor in layout.outputs:
                 rows, type_ = scored.outputs[tensor.name], schema.field(tensor.name).type
                 columns.append(_output(tensor, rows, scored, type_))
-            errors = [scored.errors.get(row) for row in range(scored.rows)]
-            columns.append(pa.array(errors, pa.string()))
+            # Columns whose names are no UTF-8 are in the texts about their cells.
+            errors = {row: _clean(reason) for row, reason in scored.errors.items()}
+            columns.append(pa.array(map(errors.get, range(scored.rows)), pa.string()))
             waiting.append(pa.record_batch(columns, schema=schema))
             full = sum(b.num_rows for b in waiting) >= GROUP_ROWS
             if full or sum(b.nbytes for b in waiting) >= GROUP_BYTES:
@@ -141,7 +143,7 @@ def _plain(array: Array, tensor: Tensor, type_: Any) -> object:  # noqa: ANN401 
 
 
 def _kept_type(column: Column) -> Any:  # noqa: ANN401  # pyarrow has no types
-    """Return the type that a column had, text where it had none."""
+    """Return the type that a column had, text where it had none that Parquet has."""
     import pyarrow as pa  # noqa: PLC0415  # as above
 
     if isinstance(column.native, pa.DataType):
@@ -149,7 +151,10 @@ def _kept_type(column: Column) -> Any:  # noqa: ANN401  # pyarrow has no types
     if not isinstance(column.native, tuple):
         return pa.string()
     dtype, row = column.native
-    element = pa.string() if dtype.kind in "SU" else pa.from_numpy_dtype(dtype)
+    try:
+        element = pa.string() if dtype.kind in "SU" else pa.from_numpy_dtype(dtype)
+    except pa.ArrowNotImplementedError:  # complex numbers, for one
+        return pa.string()
     for _ in row:
         element = pa.list_(element)
     return element
@@ -161,6 +166,8 @@ def _kept(values: Values, type_: Any) -> Any:  # noqa: ANN401  # pyarrow has no 
     if isinstance(values, np.ndarray):
         if values.dtype.kind == "S":
             values = np.char.decode(values, "utf-8", "replace")
+        elif str(type_) == "string" and values.dtype.kind != "U":
+            return pa.array(texts_of(values), type_)
         plain = values.ndim == 1 and values.dtype.kind in "biuf"
         return pa.array(values if plain else values.tolist(), type_)
     return pa.array([_clean(value) if isinstance(value, str) else value for value in values], type_)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from jitney.telemetry.metrics import Metrics
     from jitney.telemetry.triton_page import TritonPage
 
-    MayRead = Callable[[str, tuple[str, ...]], bool]
+    Names = tuple[tuple[str, ...], tuple[str, ...]]
+    MayRead = Callable[[str, Names], bool]
 
 __all__ = ["TRITON_PATH", "MetricsPage"]
 
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 
 TRITON_PATH: Final = "/metrics/triton"
 NAMES: Final = "jitney.names"
-"""Where the environment of a request has the names in its caller's certificate."""
+"""Where the environment of a request has the names in its caller's certificate: the alternative
+ones, and the common ones, which are kept apart as who signs may have looked at one kind only."""
+NO_NAMES: Final[Names] = ((), ())
 LONGEST_SHARE: Final = 0.2
 """Share of a core that making pages may take, however many are asked for: they are made by the
 interpreter that serves requests as well."""
@@ -82,7 +85,8 @@ class MetricsPage:
     def _answer(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         if environment.get("REQUEST_METHOD") != "GET":
             return _text(start, "405 Method Not Allowed", [("Allow", "GET")])
-        authorization, names = environment.get("HTTP_AUTHORIZATION", ""), environment.get(NAMES, ())
+        authorization = environment.get("HTTP_AUTHORIZATION", "")
+        names = environment.get(NAMES, NO_NAMES)
         if self._may_read is not None and not self._may_read(authorization, names):
             return _text(start, "401 Unauthorized", [("WWW-Authenticate", "Bearer")])
         with self._making:
@@ -133,10 +137,11 @@ class _Handler(WSGIRequestHandler):
         """Write no line for every scrape."""
 
 
-def names_in(connection: socket.socket) -> tuple[str, ...]:
+def names_in(connection: socket.socket) -> Names:
     """Return the names in the certificate of who is at the other end; none without one."""
     certificate: Any = getattr(connection, "getpeercert", dict)() or {}
-    names = [value for _, value in certificate.get("subjectAltName", ())]
-    for part in certificate.get("subject", ()):
-        names += [value for key, value in part if key == "commonName"]
-    return tuple(names)
+    parts = [pair for part in certificate.get("subject", ()) for pair in part]
+    return (
+        tuple(value for _, value in certificate.get("subjectAltName", ())),
+        tuple(value for key, value in parts if key == "commonName"),
+    )

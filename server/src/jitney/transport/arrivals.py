@@ -26,6 +26,8 @@ begins takes a fraction of one."""
 SETTLING: Final = 10
 """Beats after calls were ended for the memory that they held, before it is looked at again. Half of
 them are for gRPC to let go of it, the others for giving it back to the system."""
+TOO_MUCH: Final = 1.5
+"""Times the budget at which nobody waits to see whether giving freed memory back is enough."""
 
 
 class ReceivingContext(Protocol):
@@ -62,17 +64,21 @@ class Arrivals:
     ``beat`` looks after those that wait, ten times a second. In this order it ends
 
     - unary calls whose message takes longer than ``timeout`` beats to arrive (RECEIVE_TIMEOUT);
-    - where more than ``most`` messages are slow, or where more than ``free`` are and ``excess``
-      says that memory is over its budget: the slow ones of the peer that has most of them, one peer
-      at each beat, or at each second where it is about memory (RECEIVE_BUDGET).
+    - where more than ``most`` messages are slow, or where more than ``free`` are and memory is over
+      its budget: the slow ones of the peers that have most of them, until enough are ended for the
+      others to have room; where it is about memory, once a second (RECEIVE_BUDGET).
+
+    Memory may be over its budget only because the C library keeps what was freed; so that is given
+    back first, and nobody loses anything for it; but not at half as much again, when it would be
+    too late.
 
     So somebody with few slow messages loses nothing to somebody with many. Which of the latter's
     hold the memory is not known: gRPC does not tell how much of a message is there.
     """
 
     __slots__ = (
-        *("_beats", "_evicted", "_excess", "_free", "_loop", "_most", "_reads", "_settling"),
-        *("_timeout", "_trim", "evicted"),
+        *("_beats", "_evicted", "_fill", "_free", "_loop", "_most", "_reads", "_settling"),
+        *("_timeout", "_trim", "_trimmed", "evicted"),
     )
 
     def __init__(
@@ -81,7 +87,7 @@ class Arrivals:
         timeout: int,
         free: int,
         most: int,
-        excess: Callable[[], bool] = lambda: False,
+        fill: Callable[[], float] = lambda: 0.0,
         trim: Callable[[], None] = lambda: None,
     ) -> None:
         """Wait for nothing yet.
@@ -89,15 +95,17 @@ class Arrivals:
         :param timeout: beats that the message of a unary call may take.
         :param free: slow messages that nobody minds, because they fit into the budget.
         :param most: slow messages that there may be, however small they are.
-        :param excess: tells whether memory is over its budget; asked only when it matters.
-        :param trim: gives freed memory back to the system; without it, ``excess`` would go on.
+        :param fill: tells how much of its budget memory takes, 1 for all of it; asked only when it
+            matters.
+        :param trim: gives freed memory back to the system; without it, ``fill`` would not sink.
         """
         self._timeout = timeout
         self._free = free
         self._most = most
-        self._excess = excess
+        self._fill = fill
         self._trim = trim
         self._settling = 0
+        self._trimmed = False
         self._beats = 0
         self._reads: dict[ReceivingContext, _Read] = {}
         self._evicted: dict[ReceivingContext, str] = {}
@@ -134,8 +142,8 @@ class Arrivals:
         :raises Overloaded: when others needed the room before it came.
         :raises NotSupported: when the caller ends the call without one.
         """
-        # As in ``read``, without a call of it: this is the hot path, and a coroutine more would cost
-        # as much as everything else here.
+        # As in ``read``, without a call of it: this is the hot path, and a coroutine more would
+        # cost as much as everything else here.
         self._reads[context] = (current_task(self._loop), self._beats, True)
         try:
             message = await context.read()
@@ -178,7 +186,7 @@ class Arrivals:
         """Count a tenth of a second, and end what has to end."""
         self._beats += 1
         if self._loop is None:
-            # Only to be told: until Python 3.12, finding it asks the kernel for the process' number.
+            # Kept for ``current_task``, which until Python 3.12 asks the kernel to find it.
             self._loop = asyncio.get_running_loop()
         if self._settling:
             self._settling -= 1
@@ -195,19 +203,34 @@ class Arrivals:
             if unary and self._beats - began > self._timeout:
                 self._evict(context, "RECEIVE_TIMEOUT")
         if len(slow) > self._most:
-            self._evict_worst([context for context, _ in slow])
-        elif len(slow) > self._free and not self._settling and self._excess():
-            self._settling = SETTLING
-            self._evict_worst([context for context, _ in slow])
+            self._evict_worst([context for context, _ in slow], len(slow) - self._most)
+        elif len(slow) > self._free and not self._settling:
+            self._look_at_memory([context for context, _ in slow])
 
-    def _evict_worst(self, slow: list[ReceivingContext]) -> None:
+    def _look_at_memory(self, slow: list[ReceivingContext]) -> None:
+        fill = self._fill()
+        if fill <= 1.0:
+            self._trimmed = False
+        elif self._trimmed or fill > TOO_MUCH:
+            self._settling = SETTLING
+            # As many as hold what is too much and half of the budget, if all hold the same.
+            self._evict_worst(slow, round(len(slow) * (1 - 0.5 / fill)))
+        else:
+            self._settling, self._trimmed = SETTLING // 2, True
+            self._trim()
+
+    def _evict_worst(self, slow: list[ReceivingContext], count: int) -> None:
+        """End the slow calls of as many peers as have ``count`` of them together."""
         by_peer: defaultdict[str, list[ReceivingContext]] = defaultdict(list)
         for context in slow:
             by_peer[context.peer()].append(context)
-        peer, worst = max(by_peer.items(), key=lambda item: len(item[1]))
-        for context in worst:
-            self._evict(context, "RECEIVE_BUDGET")
-        log.warning("ended %d calls of %s, whose messages did not arrive", len(worst), peer)
+        for peer, worst in sorted(by_peer.items(), key=lambda item: -len(item[1])):
+            for context in worst:
+                self._evict(context, "RECEIVE_BUDGET")
+            log.warning("ended %d calls of %s, whose messages did not arrive", len(worst), peer)
+            count -= len(worst)
+            if count <= 0:
+                return
 
     def _evict(self, context: ReceivingContext, reason: str) -> None:
         task = self._reads[context][0]

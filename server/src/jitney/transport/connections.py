@@ -1,4 +1,4 @@
-"""Ending a connection that gRPC offers no way to end."""
+"""Ending connections that gRPC offers no way to end."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import logging
 import os
 import socket
-import stat
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["drop"]
 
@@ -18,36 +20,45 @@ log = logging.getLogger(__name__)
 DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
-def drop(peer: str) -> bool:
-    """Close the connection of a peer, as ``ServicerContext.peer()`` names it; tell whether it was.
+def drop(peers: Collection[str]) -> set[str]:
+    """Close the connections of peers, as ``ServicerContext.peer()`` names them.
 
     gRPC's servers in Python can end neither a connection nor a call whose reply is on its way:
     cancelling its task leaves the reply in the library for as long as the caller likes (measured).
     So the socket is looked up among the descriptors of this process and shut down, and gRPC learns
     of it as of any other connection that went away. Peers on unix sockets have no address and are
-    never found. Costs a few microseconds per open descriptor.
+    never found.
+
+    All at once, because every open descriptor is looked at, and the event loop waits meanwhile: 60
+    ms where 4,000 are open and the machine is busy (measured).
+
+    :returns: those that were found.
     """
-    wanted = _address(peer)
-    if wanted is None:
-        return False
+    wanted = {address: peer for peer in peers if (address := _address(peer)) is not None}
+    found: set[str] = set()
     try:
-        names = [entry.name for entry in DESCRIPTORS.iterdir()]
+        names = [entry.name for entry in DESCRIPTORS.iterdir()] if wanted else []
     except OSError:  # no such folder here
-        return False
+        return found
     for name in names:
         # What is closed meanwhile, or no socket, or not connected, is not it.
-        with contextlib.suppress(OSError):
-            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
-                continue
+        with (
+            contextlib.suppress(OSError),
             # A descriptor of our own: what it stands for cannot change between question and deed.
-            with socket.socket(fileno=os.dup(int(name))) as candidate:
-                if candidate.family not in (socket.AF_INET, socket.AF_INET6):
-                    continue
-                if _plain(candidate.getpeername()) == wanted:
-                    candidate.shutdown(socket.SHUT_RDWR)
-                    log.warning("dropped the connection of %s", peer)
-                    return True
-    return False
+            # The larger family: which one it is, its address tells.
+            socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, os.dup(int(name))) as candidate,
+        ):
+            address = candidate.getpeername()
+            if not isinstance(address, tuple):
+                continue  # a unix socket's is a text
+            peer = wanted.get(_plain(address))
+            if peer is not None:
+                candidate.shutdown(socket.SHUT_RDWR)
+                found.add(peer)
+                log.warning("dropped the connection of %s", peer)
+                if len(found) == len(wanted):
+                    break
+    return found
 
 
 def _address(peer: str) -> tuple[str, int] | None:

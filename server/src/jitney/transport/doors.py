@@ -112,6 +112,10 @@ class Doors:
             return [Guard(handlers, self._denials, None, everybody=UNIX)]
         return [Guard(handlers, self._denials, self.gate)]
 
+    def health(self, handlers: Handlers) -> Handlers:
+        """Return what is served to health checks: what a model's name is asked about has a rule."""
+        return handlers if self.gate is None else [Guard(handlers, self._denials, self.gate)]
+
     def _read_again(self, outcome: str, text: str) -> None:
         self._metrics.access_reloads.add((outcome,))
         event = "tokens.reloaded" if outcome == "loaded" else "tokens.broken"

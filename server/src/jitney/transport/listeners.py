@@ -72,7 +72,7 @@ class Listeners:
             timeout=round(limits.receive_timeout_seconds / BEAT),
             free=max(1, limits.max_receiving_bytes // settings.max_message_bytes),
             most=limits.concurrent_calls // 2,
-            excess=lambda: self.memory.excess() > limits.max_receiving_bytes,
+            fill=lambda: self.memory.excess() / limits.max_receiving_bytes,
             trim=self.memory.trim,
         )
         self.certificates: CertificateWatch | None = None
@@ -120,8 +120,9 @@ class Listeners:
             self.admin = self._admin(doors, received, options)
             self._servers.append(self.admin)
         if server.health_port >= 0:
+            checks = doors.checked(health_handlers(health))
             self.health = GrpcServer(
-                [self._receiver(health_handlers(health))],
+                doors.health([self._receiver(list(checks))]),
                 f"{server.url_host}:{server.health_port}",
                 health_options(limits),
                 flag="--health-port",
@@ -158,6 +159,7 @@ class Listeners:
         :raises ConfigError: when that cannot be bound.
         """
         if self.health is not None:
+            self.health.on_end = self._ended
             await self.health.start()
 
     async def start(self) -> None:

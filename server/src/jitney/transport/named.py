@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ class NamedModels(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no 
     Whoever calls was let in already, as they may do it with some model at least. Everybody was,
     where a rule has names that anybody may ask for; who they are, they are asked here if they name
     another one.
+
+    Where there are several replies, whoever asked is held against the file of tokens before each.
     """
 
     def __init__(self, handlers: Iterable[grpc.GenericRpcHandler], gate: Gate) -> None:
@@ -36,7 +39,9 @@ class NamedModels(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no 
         self._checked: dict[str, Handler] = {}
         for path in method_paths():
             rule, handler = RULES.get(path), handler_of(self._handlers, path)
-            if rule is not None and handler is not None and (rule.field or rule.whole):
+            if rule is None or handler is None or rule.inside:
+                continue
+            if rule.field or rule.whole or handler.response_streaming:
                 self._checked[path] = rebuilt(handler, self._checking(path, rule, handler))
 
     def __repr__(self) -> str:
@@ -55,22 +60,36 @@ class NamedModels(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no 
             return await inner(request, context)
 
         async def generate(request: object, context: CallContext) -> AsyncIterator[object]:
-            await self._check(path, rule, request, context)
-            async for reply in inner(request, context):
-                yield reply
+            model = await self._check(path, rule, request, context)
+            async with contextlib.aclosing(inner(request, context)) as replies:
+                async for reply in replies:
+                    if model is not None:  # what let them in may have ended since
+                        await self._check_again(path, model, context)
+                    yield reply
 
         return generate if inspect.isasyncgenfunction(inner) else call
 
-    async def _check(self, path: str, rule: Rule, request: object, context: CallContext) -> None:
+    async def _check(
+        self, path: str, rule: Rule, request: object, context: CallContext
+    ) -> str | None:
+        """Return what a request names; None where nobody needs a role to name that."""
         gate, principal = self._gate, current()
         model = str(getattr(request, rule.field)) if rule.field else ""
         if model in rule.open_names:
-            return
+            return None
         try:
-            if rule.is_open and principal is gate.authority.anonymous:
+            if rule.is_open and principal.source == "anonymous":
                 principal = gate.identify(context)
                 gate.enter(principal, rule)
                 become(principal)
             gate.check(principal, rule, model)
         except JitneyError as error:
             await gate.denials.refuse(path, error, principal.name, context, model)
+        return model
+
+    async def _check_again(self, path: str, model: str, context: CallContext) -> None:
+        principal = current()
+        try:
+            self._gate.authority.ensure_current(principal)
+        except JitneyError as error:
+            await self._gate.denials.refuse(path, error, principal.name, context, model)

@@ -33,6 +33,8 @@ SOON: Final = 7 * 86_400
 """Seconds before its end at which a certificate is warned about."""
 AGAIN: Final = 86_400
 """Seconds between two such warnings."""
+RETRY: Final = 30.0
+"""Seconds between two attempts with files that cannot be used and do not change."""
 
 
 class CertificateWatch:
@@ -41,7 +43,8 @@ class CertificateWatch:
     ``poll`` looks at the files. New ones come into force when they stayed the same from one look to
     the next (whoever writes them may be half-way through) and pass ``certificates.check``. Whatever
     is wrong with them, the last good ones stay in force, and log, metrics and audit say so; once,
-    until the files change again.
+    until the files change again. They are tried again now and then, as time alone may put them
+    right: a certificate becomes valid, a descriptor is free again.
 
     Invariant: ``current`` was right when it was taken up.
     """
@@ -63,6 +66,7 @@ class CertificateWatch:
         self._seen = self._seeing = self._stamps()
         self._made: tuple[Certificates, ssl.SSLContext] | None = None
         self._warned_at = -float(AGAIN)
+        self._tried_at = 0.0
         self.current: Certificates = check(read_files(settings), now())
         self.broken = ""
         """Why the files cannot be used that are there now; empty while they can."""
@@ -134,20 +138,23 @@ class CertificateWatch:
     def poll(self) -> None:
         """Look at the files, and take them up if they are new and right."""
         self._warn_if_it_ends()
-        stamps = self._stamps()
+        stamps, now = self._stamps(), self._now()
         settled, self._seeing = stamps == self._seeing, stamps
-        if stamps == self._seen or not settled:
+        # By distance: a clock that is set back must not keep it from trying.
+        is_due = bool(self.broken) and abs(now - self._tried_at) >= RETRY
+        is_known = stamps == self._seen
+        if not settled or (is_known and not is_due):
             return
-        self._seen = stamps
+        self._seen, self._tried_at = stamps, now
         try:
             files = read_files(self._settings)
             if files == self.current.files:
                 self.broken = ""
                 return
-            found = check(files, self._now())
+            found = check(files, now)
             _context(found)  # OpenSSL has a word in it too
         except ConfigError as error:
-            self._refuse(str(error))
+            self._refuse(str(error), is_known=is_known)
             return
         self._take_up(found)
 
@@ -164,8 +171,10 @@ class CertificateWatch:
         )
         self._warn_if_it_ends()
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, *, is_known: bool) -> None:
         self.broken = reason
+        if is_known:
+            return
         self.refusals += 1
         log.error("the new certificate cannot be used, the last good one stays: %s", reason)
         self._audit.record("tls.broken", reason=reason, fingerprint=self.current.fingerprint)
@@ -179,7 +188,7 @@ class CertificateWatch:
             text = f"ends in {days:.1f} days" if left > 0 else f"ended {-days:.1f} days ago"
             log.warning("the certificate for TLS %s", text)
 
-    def _stamps(self) -> list[tuple[int, int, int]]:
+    def _stamps(self) -> list[tuple[int, int, int, int]]:
         settings = self._settings
         stamps = []
         for name in (settings.tls_certificate, settings.tls_key, settings.tls_client_ca):
@@ -188,7 +197,12 @@ class CertificateWatch:
                 about = Path(name).stat() if name else None
             except OSError:
                 about = None
-            stamps.append((about.st_mtime_ns, about.st_ino, about.st_size) if about else (0, 0, 0))
+            stamps.append(
+                # The third changes with rights and owners too: who could not read it may now.
+                (about.st_mtime_ns, about.st_ino, about.st_ctime_ns, about.st_size)
+                if about
+                else (0, 0, 0, 0)
+            )
         return stamps
 
     def readings(self) -> Sequence[Reading]:
@@ -229,11 +243,14 @@ def _context(certificates: Certificates) -> ssl.SSLContext:
     chain, key, roots = certificates.files
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # ssl reads from files only, and those that the settings name may have changed since.
-    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
-        os.write(descriptor, chain.rstrip() + b"\n" + key)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        # ssl reads from files only, and those that the settings name may have changed since.
+        descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, chain.rstrip() + b"\n" + key)
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
         if roots is not None:
             context.load_verify_locations(cadata=roots.decode())
             context.verify_mode = ssl.CERT_REQUIRED
@@ -243,6 +260,4 @@ def _context(certificates: Certificates) -> ssl.SSLContext:
             "them; expected certificates and their key in PEM form"
         )
         raise ConfigError(msg) from None
-    finally:
-        os.close(descriptor)
     return context

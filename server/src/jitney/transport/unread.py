@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jitney.errors import Overloaded
+from jitney.errors import OutputTooLarge, Overloaded
 from jitney.transport import connections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+
+    Drop = Callable[[Collection[str]], set[str]]
 
 __all__ = ["LARGE_REPLY", "Reader", "UnreadReplies", "UnreadStatistics"]
 
@@ -51,6 +53,7 @@ class Reader:
         """Count bytes that are about to wait.
 
         :raises Overloaded: when there is no room for them; then they are not counted.
+        :raises OutputTooLarge: when there never is.
         """
         self._replies.make_room(nbytes)
         if not self.nbytes:
@@ -85,7 +88,7 @@ class UnreadReplies:
     Invariants: ``nbytes`` is the sum over ``readers``, and at most the limit.
     """
 
-    def __init__(self, limit: int, drop: Callable[[str], bool] = connections.drop) -> None:
+    def __init__(self, limit: int, drop: Drop = connections.drop) -> None:
         self._limit = limit
         self._drop = drop
         self._looked = -1
@@ -115,9 +118,16 @@ class UnreadReplies:
         """Drop who does not read until there is room for ``nbytes`` more.
 
         :raises Overloaded: when that does not help.
+        :raises OutputTooLarge: when there can never be room.
         """
         if self.nbytes + nbytes <= self._limit:
             return
+        if nbytes > self._limit:
+            msg = (
+                f"the reply has {nbytes} bytes, and {self._limit} may wait for callers to read "
+                "them (limits.max_unread_bytes)"
+            )
+            raise OutputTooLarge(msg)
         # Looking through all of them once a beat does: nobody becomes one who does not read sooner.
         if self._looked != self.beats:
             self._looked = self.beats
@@ -134,11 +144,16 @@ class UnreadReplies:
         for reader in self.readers:
             if self.beats - reader.since >= PATIENCE:
                 by_peer[reader.peer].append(reader)
-        idle = sorted(by_peer.items(), key=lambda item: -sum(r.nbytes for r in item[1]))
-        for peer, readers in idle:
-            if self.nbytes + nbytes <= self._limit:
-                return
-            if self._drop(peer):
-                self.dropped += 1
-                for reader in readers:
-                    reader.close()
+        chosen, missing = {}, self.nbytes + nbytes - self._limit
+        for peer, readers in sorted(by_peer.items(), key=lambda item: -_sum_of(item[1])):
+            if missing > 0:
+                chosen[peer] = readers
+                missing -= _sum_of(readers)
+        for peer in self._drop(chosen):
+            self.dropped += 1
+            for reader in chosen[peer]:
+                reader.close()
+
+
+def _sum_of(readers: list[Reader]) -> int:
+    return sum(reader.nbytes for reader in readers)
