@@ -129,7 +129,7 @@ def check_batch(world: World, batch: Batch, closing: Closing) -> None:
         assert Reason.FULL is batch.reason
         assert not choice.victims
     if batch.reason is Reason.FULL:
-        _check_full(batch, closing)
+        _check_full(batch, closing, latency)
     assert world.draining or batch.reason is not Reason.DRAIN
     if key.fill:
         _check_rows(closing, latency)
@@ -169,18 +169,20 @@ def _check_rows(closing: Closing, latency: LatencyModel) -> None:
         assert late or nbytes + entry.nbytes + gaps > key.max_bytes, "left behind"
 
 
-def _check_full(batch: Batch, closing: Closing) -> None:
+def _check_full(batch: Batch, closing: Closing, latency: LatencyModel) -> None:
     """Check that not one row more would fit, or not the next entry in order."""
     key, taken, lane = batch.key, closing.choice.timed, closing.timed
+    most = key.max_rows
     if not taken:
         taken, lane = closing.choice.riders, closing.background
+        most = min(most, latency.densest)
     if key.fill:
         gaps = sum(gap_sizes(key)) * key.max_rows
         assert len(batch.entries) == key.max_rows or batch.nbytes + gaps > key.max_bytes - 8
-    elif batch.rows < key.max_rows and batch.nbytes < key.max_bytes:
+    elif batch.rows < most and batch.nbytes < key.max_bytes:
         following = lane[lane.index(taken[-1]) + 1]
         rows, nbytes = batch.rows + following.rows, batch.nbytes + following.nbytes
-        assert rows > key.max_rows or nbytes > key.max_bytes, "called full"
+        assert rows > most or nbytes > key.max_bytes, "called full"
 
 
 def _check_order(world: World, closing: Closing, latency: LatencyModel) -> None:

@@ -7,6 +7,7 @@ from policies import bring_up, offer, policy_for, refused, simulate, started, ta
 from profiles import line
 
 from jitney.errors import DeadlineTooShort, Overloaded
+from jitney.latency_profile import LatencyProfile
 from jitney.scheduling.batch import BatchKey, Mode, Reason, State
 from jitney.scheduling.policy import SOON
 from jitney.testing import make_entry, make_key
@@ -58,6 +59,23 @@ def test_a_full_batch_does_not_wait_for_its_delay() -> None:
         offer(policy, key, rows=1, at=1 * MS, deadline=deadline)
 
         assert Reason.FULL is take(policy, 1 * MS).reason
+
+
+def test_a_batch_is_no_larger_than_does_good() -> None:
+    """Where 8 rows take longer than twice 4, those without deadline leave four at a time."""
+    sizes = (1, 2, 4, 8)
+    profile = LatencyProfile(sizes, (3 * MS, 4 * MS, 6 * MS, 14 * MS), (0.0,) * 4, padded=False)
+    policy = policy_for(key := make_key(max_rows=8), profile=profile)
+    entries = [offer(policy, key) for _ in range(8)]
+
+    first = take(policy)
+    policy.completed(first, 6 * MS, 6 * MS)
+    second = take(policy, 6 * MS)
+
+    assert ([entries[:4], entries[4:]], [Reason.FULL] * 2) == (
+        [first.entries, second.entries],
+        [first.reason, second.reason],
+    )
 
 
 def test_bytes_limit_a_batch_as_rows_do() -> None:

@@ -15,6 +15,7 @@ from jitney.datatypes import DataType
 from jitney.runtime.interface import Execution, InputView
 from jitney.runtime.outputs import OutputContract, cut, write_outputs
 from jitney.runtime.tensors import Value, decode_texts, pad, tensor_from
+from jitney.runtime.threads import AS_SET, Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,12 +42,12 @@ class Forward:
         program: Program,
         *,
         fresh_inputs: bool,
-        threads: int = 0,
+        threads: Threads = AS_SET,
         mode: Mode = torch.inference_mode,
     ) -> None:
         """Take over a checked program.
 
-        :param threads: how many threads its operators use on the CPU; 0 leaves what is set.
+        :param threads: how many threads its operators use on the CPU.
         :param fresh_inputs: whether the model writes its inputs, or keeps them: then it gets
             copies, because a slot is read again when a failed batch is retried.
         :param mode: makes the context in which batches are to be run.
@@ -90,7 +91,7 @@ class Forward:
         """
         device = self.device
         started = device.mark(0, now)
-        device.use_threads(self._threads)
+        device.use_threads(self._threads.of(bucket))
         values = self._read(inputs, rows, bucket - rows)
         copied_in = device.mark(1, now)
         results = self._program(values)

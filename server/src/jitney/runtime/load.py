@@ -136,6 +136,7 @@ class _Loading:
             buckets = self._buckets(limit)
         choice = self._choose(forms, found, buckets)
         threads, why_threads = choose_threads(self.runner, choice.program, found.source, buckets)
+        self.device.use_threads(threads.most)
         with exact_arithmetic(self.device):
             # Rows that influence each other were answered together when the samples were taken.
             together = limit if found.obstacle is None else self.options.max_batch_size

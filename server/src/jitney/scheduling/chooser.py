@@ -207,7 +207,9 @@ class Chooser:
     def _of_background(self, queue: KeyQueue, latency: LatencyModel) -> Choice:
         """Return what a queue would send if it had nothing with a deadline."""
         key = queue.key
-        most = key.max_rows
+        dense = most = key.max_rows
+        if not key.fill:
+            dense = most = min(most, latency.densest)
         if (shortest := queue.load.shortest) != NO_DEADLINE:
             # Whoever comes with a deadline waits for it to end, so then it is a short one.
             within = latency.rows_within(IN_BETWEEN * shortest)
@@ -217,7 +219,7 @@ class Chooser:
         riders, rows, full = fit(queue.background.entries, most, key.max_bytes)
         head = riders[0]
         # One that is cut short for others is not full, and not to be treated so.
-        reason = Reason.FULL if full and most == key.max_rows else self._reason(queue)
+        reason = Reason.FULL if full and most == dense else self._reason(queue)
         planned = latency.planned(rows)
         return Choice(
             queue, (), (), riders, rows, planned, reason, BACKGROUND, head.position, 0.0, None, 0.0

@@ -42,6 +42,8 @@ DOUBT_SECONDS: Final = 5.0
 DOUBTFUL: Final = 0.1
 """Part of a figure that must be more than was measured for it to be doubted."""
 LEAST_SECONDS: Final = 1e-9
+DENSE: Final = 1.05
+"""How much longer than at the best size a row may take at another one that counts as as good."""
 MOST_WEIGHT: Final = 50.0
 """So many batches are as good as any more, when two sizes contradict each other."""
 
@@ -106,6 +108,7 @@ class LatencyModel:
         self._mean: list[float] = []
         self._plan: list[float] = []
         self._row_seconds = 0.0
+        self._densest = max_rows
 
     @classmethod
     def prior(
@@ -175,6 +178,17 @@ class LatencyModel:
         if self.drift.g != self._made_for:
             self._make()
         return self._row_seconds
+
+    @property
+    def densest(self) -> int:
+        """How many rows to have in a batch when nobody is in a hurry and there are enough.
+
+        Mostly ``max_rows``. Where larger batches cost more per row than smaller ones (they leave
+        the caches, say), the largest size that has all but a twentieth of the best throughput.
+        """
+        if self.drift.g != self._made_for:
+            self._make()
+        return self._densest
 
     def mean(self, rows: int) -> float:
         """Return the seconds that a batch of ``rows`` takes on average."""
@@ -373,6 +387,7 @@ class LatencyModel:
         self._mean = [seconds * g for seconds in self._base]
         self._plan = _plans(self._mean, self._spread, z)
         self._row_seconds = _row_seconds(self._mean, self._sizes)
+        self._densest = _densest(self._mean, self._sizes, self.max_rows)
 
     def _read(self, table: Sequence[float], rows: int, z: float) -> float:
         if not table:
@@ -401,6 +416,15 @@ def _plans(means: Sequence[float], spreads: Sequence[float], z: float) -> list[f
 
 def _row_seconds(means: Sequence[float], sizes: Sequence[int]) -> float:
     return min(map(operator.truediv, means, sizes), default=0.0)
+
+
+def _densest(means: Sequence[float], sizes: Sequence[int], max_rows: int) -> int:
+    enough = DENSE * _row_seconds(means, sizes)
+    for seconds, rows in zip(reversed(means), reversed(sizes), strict=True):
+        if seconds <= enough * rows:
+            # Of what is beyond the table nothing is known.
+            return max_rows if rows == sizes[-1] else min(rows, max_rows)
+    return max_rows
 
 
 def _clip(error: float) -> float:
