@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,9 @@ def test_equal_requests_differ_by_what_is_theirs(server: FakeServer, client: Any
     [
         ({"outptus": ["y"]}, TypeError, "unknown option 'outptus'; there are outputs, parameters"),
         ({"queue_timeout": 0.0}, ValueError, "queue_timeout: expected seconds above 0"),
+        ({"outputs": "y"}, TypeError, r"outputs: expected a list of names, such as \['y'\]"),
+        ({"version": 1}, TypeError, "version: expected a str, got 1"),
+        ({"request_id": 7}, TypeError, "request_id: expected a str, got 7"),
         ({"parameters": {"x": [1]}}, TypeError, "a bool, an int, a str or a float, got list"),
     ],
 )
@@ -128,6 +132,18 @@ def test_options_are_checked(
     with pytest.raises(error, match=text):
         client.infer("m", {"a": ROW}, **options)
     assert [] == server.infers
+
+
+def test_what_is_no_array_is_refused(server: FakeServer, client: Any) -> None:
+    """Of which type it should be, nobody can guess."""
+    with pytest.raises(TypeError, match=r"expected an array of NumPy, got list: numpy\.asarray"):
+        client.infer("m", {"a": [[1.0]]})
+    assert [] == server.infers
+
+
+def test_an_infinite_timeout_is_none(client: Any) -> None:
+    """To gRPC it would be one that is over."""
+    assert "a_out" in client.infer("m", {"a": ROW}, timeout=math.inf)
 
 
 def test_messages_beyond_four_mebibytes_pass(client: Any) -> None:

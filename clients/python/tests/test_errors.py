@@ -157,7 +157,13 @@ def test_errors_of_a_stream_have_a_text_only(text: str, kind: type[errors.Jitney
 
 @pytest.mark.parametrize(
     ("pushback", "seconds", "safe"),
-    [("250", 0.25, True), ("-1", None, False), ("soon", None, False)],
+    [
+        ("250", 0.25, True),
+        ("-1", None, False),
+        ("soon", None, False),
+        ("\u00b2", None, False),
+        ("9" * 5000, None, False),
+    ],
 )
 def test_advice_to_wait_is_in_seconds(pushback: str, seconds: float | None, *, safe: bool) -> None:
     """The server's pushback becomes ``retry_after``; a negative one forbids to try again."""

@@ -37,9 +37,10 @@ from jitney.telemetry.exposition import MetricsPage
 from jitney.telemetry.gpu import Gpus
 from jitney.telemetry.host import Host
 from jitney.telemetry.logs import LogControl, initial
-from jitney.telemetry.metrics import Metrics, Reading
+from jitney.telemetry.metrics import Metrics
 from jitney.telemetry.open_spans import open_spans
 from jitney.telemetry.pulse import Pulse
+from jitney.telemetry.reading import Reading
 from jitney.telemetry.tracing import TraceFile, Tracer
 from jitney.telemetry.triton_page import TritonPage
 from jitney.telemetry.worker_output import WorkerOutput

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jitney.builtin import DEVICE_PREFIX
 from jitney.repository.handle import VersionState
-from jitney.telemetry.metrics import Reading
+from jitney.telemetry.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

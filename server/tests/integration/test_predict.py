@@ -182,9 +182,9 @@ def test_a_run_that_was_ended_goes_on(
 def test_another_input_does_not_go_on(server: LiveServer, tmp_path: Path) -> None:
     """What was scored belongs to the file as it was; --restart begins anew."""
     rows = numbers(20)
-    rows[3][0] = DEADLY
+    rows[13][0] = DEADLY
     table, out = write_rows(tmp_path / "in.csv", rows), tmp_path / "out.csv"
-    command = ("poison", table, "-o", out, f"--address={server.address}")
+    command = ("poison", table, "-o", out, f"--address={server.address}", "--rows=2")
     predict(*command, "--on-error=stop", code=1)
     write_rows(table, numbers(21))
 

@@ -85,6 +85,17 @@ def test_one_input_is_taken_out_of_a_file(tmp_path: Path) -> None:
         read_inputs([f"b=@{tmp_path}/all.npz"], model)
 
 
+def test_a_file_with_a_password_is_refused(tmp_path: Path) -> None:
+    """As are others that the library for archives does not read."""
+    np.savez(tmp_path / "x.npz", x=np.zeros(2))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    data[data.index(b"PK\3\4") + 6] |= 1
+    data[data.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"is not an array of NumPy: .* is encrypted"):
+        read_inputs([f"{tmp_path}/x.npz"], metadata(x=("UINT8", [-1])))
+
+
 def test_a_file_without_inputs_is_refused(tmp_path: Path) -> None:
     """Nor may two files have the same one, and a file is not two at once."""
     np.savez(tmp_path / "none.npz", other=np.zeros(2))
@@ -164,6 +175,21 @@ def test_what_is_no_image_is_refused(
     (tmp_path / "x.png").write_bytes(b"none")
     with pytest.raises(ConfigError, match=expected):
         read_images([tmp_path / "x.png"], model)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"P5 20000 20000 255\n", "x.png: too large: "),
+        (b"P5 12x 8 255\n", "x.png: not an image"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\x0dI\0DR" + bytes(17), "x.png: not an image"),
+    ],
+)
+def test_a_damaged_image_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
+    """Whichever way the library says so."""
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ConfigError, match=expected):
+        read_images([tmp_path / "x.png"], metadata(x=("FP32", [-1, 1, 8, 8])))
 
 
 def test_texts_become_tokens_padded_to_the_longest(tmp_path: Path) -> None:

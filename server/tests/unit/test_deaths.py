@@ -32,6 +32,21 @@ def test_the_third_crash_of_a_model_is_its_own() -> None:
     assert 0 == len(deaths)
 
 
+def test_a_batch_and_the_first_of_its_parts_are_one_crash() -> None:
+    """Each further part counts, and so does the next batch."""
+    deaths = Deaths(9)
+    parts = [False, True, False, True, True]
+    verdicts = [deaths.note(float(t), A, others=True, again=p) for t, p in enumerate(parts)]
+    assert [None] * 4 + [A] == [verdict.refuse for verdict in verdicts]
+
+
+def test_a_device_is_not_given_up_for_a_model_that_can_be_refused() -> None:
+    """Where it has lost its worker too often, every death of the model is a crash."""
+    deaths = Deaths(2)
+    verdicts = [deaths.note(float(t), A, others=True, again=t == 1) for t in range(3)]
+    assert Verdict(hopeless=False, refuse=A) == verdicts[-1]
+
+
 def test_models_that_crash_in_turn_are_counted_apart() -> None:
     """Two crashes of each are four deaths of the device and refuse nobody."""
     deaths = Deaths(3)

@@ -26,8 +26,9 @@ from jitney.repository.triton.mapping import manifest_of
 from jitney.repository.triton.text import parse_config
 from jitney.scheduling.batch import Reason
 from jitney.telemetry.audit_readings import audit_readings
+from jitney.telemetry.labels import WHY
 from jitney.telemetry.log_queue import LogQueue
-from jitney.telemetry.metrics import WHY, Metrics
+from jitney.telemetry.metrics import Metrics
 from jitney.telemetry.span_export import SpanSender
 from jitney.testing import FakeClock
 from jitney.transport.doors import Doors

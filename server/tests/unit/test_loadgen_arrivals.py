@@ -83,10 +83,29 @@ def test_arrivals_say_what_they_are() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seconds\n0.5\n1\n", [(0.5, "", 1)]),
+        ("seconds,rows\n0.5,3\n1,2\n", [(0.5, "", 2)]),
+        ("\ufeffrows,seconds,model\n3,0.5,a\n2,1,b\n", [(0.5, "b", 2)]),
+    ],
+)
+def test_the_columns_of_a_trace_are_known_by_name(
+    tmp_path: Path, text: str, expected: list[tuple[float, str, int]]
+) -> None:
+    """Only the seconds have to be there."""
+    file = tmp_path / "trace.csv"
+    file.write_text(text)
+    assert expected == trace.read(file)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "first line must be seconds,model,rows"),
-        ("when\n1\n", "first line must be seconds,model,rows"),
+        ("", "first line must name seconds, and may name model and rows"),
+        ("when\n1\n", "first line must name seconds"),
+        ("seconds,when\n1,2\n", "first line must name seconds"),
+        ("rows\n1\n", "first line must name seconds"),
         ("seconds\n1\nsoon\n", "line 3: expected seconds"),
         ("seconds,model,rows\n1,a,1\n2,a\n", "line 3: expected seconds,model,rows"),
         ("seconds\n2\n1\n", "line 3: seconds must ascend"),

@@ -77,6 +77,44 @@ def bench() -> Iterator[Bench]:
     made.queue.close()
 
 
+class Textless:
+    """What cannot be written: whatever is logged may be somebody else's."""
+
+    def __str__(self) -> str:
+        """Fail."""
+        raise RuntimeError
+
+
+def test_what_cannot_be_written_is_no_fault_of_its_caller(bench: Bench) -> None:
+    """A log must not fail whoever logs; such a record is written as far as it goes, or counted."""
+    bench.log.info(Textless())
+    bench.log.info("x", extra={"n": 10**5000, "o": Textless()})
+    bench.facts = None  # type: ignore[assignment]  # whoever knows the facts fails
+    bench.log.info("lost")
+
+    first, second = bench.said()
+    assert "<Textless> (with arguments that do not fit)" == first
+    assert second.endswith("o=<Textless>")
+    assert {"failed": 1} == bench.dropped()
+
+
+def test_what_waits_while_the_log_is_closed_is_written_late(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If its reader comes back at all."""
+    monkeypatch.setattr("jitney.telemetry.log_queue.PATIENCE", 0.0)
+    bench.reader.gate.clear()
+    for number in range(3):
+        bench.log.info("%d", number)
+    bench.queue.close()
+    bench.reader.gate.set()
+
+    thread = bench.queue._thread  # nothing else tells that it is through
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+    assert ["0", "1", "2"] == [line.partition(": ")[2] for line in bench.reader.lines]
+
+
 def test_lines_come_in_order(bench: Bench) -> None:
     """And all of them are written by the end of a flush."""
     for number in range(100):

@@ -26,7 +26,9 @@ from jitney.scheduling.batch import Batch, Reason
 from jitney.telemetry.exposition import MetricsPage
 from jitney.telemetry.host import HostFigures
 from jitney.telemetry.instruments import Counter, Histogram
-from jitney.telemetry.metrics import SECONDS, Metrics, Reading
+from jitney.telemetry.metrics import Metrics
+from jitney.telemetry.model_figures import SECONDS
+from jitney.telemetry.reading import Reading
 from jitney.telemetry.triton_page import PinnedMemory, TritonPage, VersionFigures
 from jitney.testing import make_entry, make_key
 from jitney.types import ModelRef, Timing

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import signal
 import subprocess
 import sys
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
-from jitney.testing.toxic_proxy import ToxicProxy
+from jitney.testing.toxic_proxy import ToxicProxy, main
 from jitney.testing.toxics import (
     Bandwidth,
     BlackHole,
@@ -354,13 +357,48 @@ def test_toxics_are_read_from_words(text: str, expected: Toxic) -> None:
         ("", "no toxic ''"),
         ("latency second=1", "latency has no 'second', it has direction, jitter, seconds"),
         ("latency direction=left", "direction is up, down or both"),
-        ("slicer size=x", "invalid literal"),
+        ("slicer size=x", "size: expected a whole number, 0 or more, got 'x'"),
+        ("slicer size=1.5", "size: expected a whole number"),
+        ("latency seconds=-1", "seconds: expected a number, 0 or more, got '-1'"),
+        ("latency seconds=nan", "seconds: expected a number"),
     ],
 )
 def test_words_that_are_no_toxic_are_refused(text: str, expected: str) -> None:
     """The text says what there is."""
     with pytest.raises(ValueError, match=expected):
         read_toxic(text)
+
+
+def test_no_bandwidth_and_no_size_are_no_fault() -> None:
+    """What passes nothing passes a byte, and waits for as long as it is in."""
+    assert math.inf == Bandwidth(bytes_per_second=0).pause(1)
+    assert 1 == Trickle(size=0).piece(Random(0))  # noqa: S311  # no secret
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:x", "127.0.0.1:65536", ""])
+def test_an_address_that_is_none_is_said(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what it should be."""
+    with pytest.raises(SystemExit):
+        main(["--upstream", address])
+    assert f"expected HOST:PORT, got '{address}'" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_an_interrupt() -> None:
+    """Whoever holds its standard input open need not press a key."""
+    command = [sys.executable, "-m", "jitney.testing.toxic_proxy", "--upstream=127.0.0.1:1"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdin.write("frozen\n")
+        process.stdin.flush()
+        assert "Frozen" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert 0 == process.wait(LIMIT)
+        assert process.stderr is not None
+        assert "" == process.stderr.read()
 
 
 def test_the_command_takes_toxics_while_it_runs() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,3 +119,33 @@ def test_the_end_does_not_wait_for_a_worker_that_stays() -> None:
     assert [] == [fd for fd in fds if os.write(fd, b"x") != 1]
     for fd in fds:
         os.close(fd)
+
+
+def take_descriptors() -> list[int]:
+    """Return all that this process may still open."""
+    taken = []
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    return taken
+
+
+def test_a_worker_that_gets_no_descriptors_costs_none() -> None:
+    """Where there are too few, the next try must not find fewer."""
+    output = WorkerOutput()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
+    taken = take_descriptors()
+    try:
+        for _ in range(3):
+            os.close(taken.pop())
+        for _ in range(3):
+            with pytest.raises(OSError, match="Too many open files"):
+                output.open("cpu")
+        again = take_descriptors()
+        taken += again
+        assert 3 == len(again)
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -10,6 +10,7 @@ from jitney_client.awaiting import AwaitingTransport
 from jitney_client.caller import METHODS
 from jitney_client.connection import Connection
 from jitney_client.core import Core
+from jitney_client.deadline import Deadline
 from jitney_client.many import many_awaited
 from jitney_client.options import check_options
 from jitney_client.progress import Progress
@@ -129,7 +130,9 @@ class AsyncClient:
         path = METHODS["ModelStreamInfer"].path
         return AsyncStream(
             self._core,
-            lambda: self._transport.stream(path, timeout, self._core.caller.metadata(tenant)),
+            lambda: self._transport.stream(
+                path, Deadline(timeout).remaining(), self._core.caller.metadata(tenant)
+            ),
             max_in_flight,
         )
 

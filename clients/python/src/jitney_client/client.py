@@ -9,6 +9,7 @@ from jitney_client.blocking import BlockingTransport, run
 from jitney_client.caller import METHODS
 from jitney_client.connection import Connection
 from jitney_client.core import Core
+from jitney_client.deadline import Deadline
 from jitney_client.many import many_blocking
 from jitney_client.options import check_options
 from jitney_client.progress import Progress
@@ -155,11 +156,11 @@ class Client:
         :param timeout: seconds after which the whole stream ends; None, also where the client has
             one for its calls, lasts as long as it is used.
         """
-        path = METHODS["ModelStreamInfer"].path
+        path, seconds = METHODS["ModelStreamInfer"].path, Deadline(timeout).remaining()
         metadata = self._core.caller.metadata(tenant)
         return Stream(
             self._core,
-            lambda messages: self._transport.stream(path, messages, timeout, metadata),
+            lambda messages: self._transport.stream(path, messages, seconds, metadata),
             max_in_flight,
         )
 

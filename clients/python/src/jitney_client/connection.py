@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -39,6 +40,7 @@ HABITS: Final = (
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 5000),
 )
+HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+")
 DEFAULT_RETRIES: Final = Retries()
 PING_TIMEOUT: Final = 10.0
 """Seconds without an answer to a ping after which a connection is given up."""
@@ -106,10 +108,13 @@ class Connection:
         """Return the connection to an address.
 
         :raises ValueError: when an option makes no sense, or a token would be readable by others.
+        :raises TypeError: when one is of another kind.
         :raises OSError: when a file of ``tls`` cannot be read, or a name is not known.
         """
         connection = cls(target_of(address), **options)
         connection._check()
+        connection._check_habits()
+        connection._check_headers()
         return connection
 
     def _check(self) -> None:
@@ -135,6 +140,22 @@ class Connection:
             )
             raise ValueError(msg)
 
+    def _check_habits(self) -> None:
+        for name in ("timeout", "keepalive"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:  # NaN is not, either
+                msg = f"{name}: expected seconds above 0 or None, got {value!r}"
+                raise ValueError(msg)
+        if not isinstance(self.retries, Retries | None):
+            msg = f"retries: expected Retries(attempts=…) or None, got {self.retries!r}"  # type: ignore[unreachable]  # of who checks types
+            raise TypeError(msg)
+
+    def _check_headers(self) -> None:
+        if isinstance(self.token, str):
+            _check_header("authorization", self.token)
+        for key, header in {**(self.headers or {}), self.tenant_key: self.tenant}.items():
+            _check_header(key.lower(), header)
+
     @property
     def encrypted(self) -> bool:
         """Whether nobody on the way can read what is sent."""
@@ -150,7 +171,7 @@ class Connection:
     def options(self) -> list[tuple[str, Any]]:
         """Return the options of each of its channels."""
         options: list[tuple[str, Any]] = [*HABITS]
-        if self.keepalive is not None:
+        if self.keepalive is not None and self.keepalive != math.inf:
             pings = (
                 ("grpc.keepalive_time_ms", math.ceil(self.keepalive * 1000)),
                 ("grpc.keepalive_timeout_ms", math.ceil(PING_TIMEOUT * 1000)),
@@ -173,12 +194,35 @@ class Connection:
         return [*dict([*options, *self.channel_options]).items()]
 
     def metadata(self, tenant: str | None = None) -> Metadata:
-        """Return what goes along with a call on behalf of ``tenant``; by default the client's."""
+        """Return what goes along with a call on behalf of ``tenant``; by default the client's.
+
+        :raises ValueError: when that, or a token that was asked for, cannot be in a header.
+        """
         pairs = [(key.lower(), value) for key, value in (self.headers or {}).items()]
         tenant = self.tenant if tenant is None else tenant
         if tenant:
-            pairs.append((self.tenant_key, tenant))
+            if tenant != self.tenant:
+                _check_header(self.tenant_key.lower(), tenant)
+            pairs.append((self.tenant_key.lower(), tenant))
         if self.token is not None:
-            token = self.token if isinstance(self.token, str) else self.token()
+            token = self.token
+            if not isinstance(token, str):
+                token = token()
+                _check_header("authorization", token)
             pairs.append(("authorization", f"Bearer {token}"))
         return tuple(pairs)
+
+
+def _check_header(name: str, value: str) -> None:
+    """Do nothing if a header can have that name and value: gRPC says neither which nor why.
+
+    :raises ValueError: naming the header, and nothing of its value, which may be secret.
+    """
+    if not HEADER_NAME.fullmatch(name):
+        msg = f"{name!r}: a header is named with letters, digits, '-', '_' and '.'"
+        raise ValueError(msg)
+    if name.endswith("-bin"):
+        return
+    if not (value.isascii() and value.isprintable()):
+        msg = f"{name}: headers have ASCII only, and no line breaks, not even at their end"
+        raise ValueError(msg)

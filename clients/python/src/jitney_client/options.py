@@ -56,10 +56,11 @@ class InferOptions(RequestOptions, total=False):
 
 _OF_CALLS: Final = frozenset({"timeout", "tenant"})
 _KNOWN: Final = frozenset(InferOptions.__annotations__)
+_TEXTS: Final = frozenset({"request_id", "tenant", "version"})
 
 
 def check_options(options: Mapping[str, object], *, call: bool) -> None:
-    """Refuse what is no option: type checkers see it, Python does not.
+    """Refuse what is no option, or one of another kind: type checkers see it, Python does not.
 
     :param call: whether the options of a call are among them, or only those of a request.
     :raises TypeError: naming the wrong one.
@@ -68,4 +69,12 @@ def check_options(options: Mapping[str, object], *, call: bool) -> None:
         if name not in _KNOWN or (not call and name in _OF_CALLS):
             known = sorted(_KNOWN if call else _KNOWN - _OF_CALLS)
             msg = f"unknown option {name!r}; there are {', '.join(known)}"
+            raise TypeError(msg)
+        value = options[name]
+        if name in _TEXTS and not isinstance(value, str | None):
+            msg = f"{name}: expected a str, got {value!r}"
+            raise TypeError(msg)
+        if name == "outputs" and isinstance(value, str):
+            # It is a sequence too, of names that nobody meant.
+            msg = f"outputs: expected a list of names, such as [{value!r}], got a str"
             raise TypeError(msg)

@@ -55,6 +55,8 @@ __all__ = ["error_of", "from_rpc_error", "from_stream"]
 
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 REASON: Final = "jitney-reason"
+MOST_DIGITS: Final = 12
+"""Of a pushback; what is longer is no advice."""
 
 _BY_CODE: Final[Mapping[grpc.StatusCode, type[JitneyError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
@@ -145,7 +147,7 @@ def from_rpc_error(error: grpc.RpcError, *, given_up: bool = True) -> JitneyErro
             reason = value
         elif key == PUSHBACK:
             # A negative number, or no number, means "do not retry" (gRFC A6).
-            final = not value.isdigit()
+            final = not (value.isdecimal() and len(value) <= MOST_DIGITS)
             retry_after = None if final else int(value) / 1000
     text = error.details() or code.name
     return error_of(code, text, reason=reason, retry_after=retry_after, final=final)

@@ -15,6 +15,7 @@ __all__ = ["Target", "target_of"]
 SCHEME: Final = re.compile(r"(dns|unix|unix-abstract|ipv4|ipv6|vsock|xds):")
 WEB: Final = re.compile(r"(https?|grpcs?|tcp)://", re.IGNORECASE)
 LOOPBACK: Final = "localhost"
+MAX_PORT: Final = 65535
 
 
 class Target(NamedTuple):
@@ -64,6 +65,10 @@ def _check(address: str) -> None:
         raise ValueError(msg)
     if not address or any(character.isspace() for character in address):
         msg = f"{address!r}: expected host:port, such as 127.0.0.1:8001"
+        raise ValueError(msg)
+    port = _split(address)[1]
+    if not SCHEME.match(address) and port.isdecimal() and int(port) > MAX_PORT:
+        msg = f"{address!r}: ports end with {MAX_PORT}"  # gRPC would take the rest of a division
         raise ValueError(msg)
 
 

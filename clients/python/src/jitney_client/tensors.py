@@ -123,7 +123,11 @@ def encode_view(array: Array | Bfloat16) -> TensorView:
     """
     if isinstance(array, Bfloat16):
         return TensorView("BF16", array.bits.shape, array.bits.data)
-    dtype = array.dtype
+    try:
+        dtype = array.dtype
+    except AttributeError:
+        msg = f"expected an array of NumPy, got {type(array).__name__}: numpy.asarray() makes one"
+        raise TypeError(msg) from None
     name = _NAMES.get(dtype)
     if name is not None:
         # One of one byte has no order; of the others, the tables hold the little-endian ones.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 
 from jitney.datatypes import DataType
 from jitney.errors import ConfigError
+from jitney.scoring.npz_source import FAULTS
 from jitney_client import Bfloat16
 
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ def _load(file: str, where: str) -> Array | dict[str, Array]:
     except OSError as error:
         msg = f"{where}: {file} cannot be read ({error.strerror or error})"
         raise ConfigError(msg) from None
-    except (ValueError, EOFError, BadZipFile) as error:
-        msg = f"{where}: {file} is not an array of NumPy: {error}"
+    except FAULTS as error:
+        msg = f"{where}: {file} is not an array of NumPy: {str(error) or type(error).__name__}"
         raise ConfigError(msg) from None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -71,6 +73,12 @@ def _read(file: Path, channels: int, size: tuple[int, int]) -> Array:
             image = opened.convert(MODES[channels])
     except OSError as error:
         msg = f"--image {file}: {error.strerror or 'not an image'}"
+        raise ConfigError(msg) from None
+    except Image.DecompressionBombError as error:
+        msg = f"--image {file}: too large: {error}"
+        raise ConfigError(msg) from None
+    except (ValueError, SyntaxError, EOFError, struct.error, zlib.error):  # of damaged ones
+        msg = f"--image {file}: not an image"
         raise ConfigError(msg) from None
     width, height = (
         wanted if wanted > 0 else own for wanted, own in zip(size, image.size, strict=True)

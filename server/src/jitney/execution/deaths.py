@@ -13,7 +13,7 @@ __all__ = ["MOST_CRASHES", "Deaths", "Verdict"]
 WINDOW: Final = 60.0
 """Seconds for which a death counts."""
 MOST_CRASHES: Final = 3
-"""Deaths within the window after which the model is to blame whose batches were running."""
+"""Crashes within the window after which the model is to blame whose batches were running."""
 MOST_TRIES: Final = 2
 """Deaths during loads of a model, one after the other, after which it is not tried again."""
 MOST_FROM_OUTSIDE: Final = 10
@@ -28,11 +28,15 @@ class Verdict(NamedTuple):
 
 
 class _Death(NamedTuple):
-    """The end of a process: when, and which model it was running or loading, if any."""
+    """The end of a process: when, and which model it was running or loading, if any.
+
+    ``again`` tells that it ran part of a batch that had ended a process before.
+    """
 
     at: float
     running: ModelRef | None
     loading: tuple[str, int] | None
+    again: bool = False
 
 
 class Deaths:
@@ -40,7 +44,10 @@ class Deaths:
 
     A model whose batches keep ending the process is to be refused, and what it did is not held
     against the device. Not so the last model that the device would still run: there the device may
-    as well be the culprit, and a device that runs nothing is better given up.
+    as well be the culprit, and a device that runs nothing is better given up. A batch that ends a
+    process, and the part of it that ends another while the one at fault is looked for, are one
+    crash: one bad request shall not be two thirds of the way. Where that would cost the device,
+    every death is one.
 
     A model that ends the process while it is loaded may be sent again and again, by whoever may
     load models. It counts once, however often: one bad file shall not cost the others their device.
@@ -61,19 +68,18 @@ class Deaths:
         """Return a line for logs and tests."""
         return f"<Deaths {len(self._recent)} of {self._most}>"
 
-    def note(self, now: float, culprit: ModelRef | None, *, others: bool) -> Verdict:
+    def note(
+        self, now: float, culprit: ModelRef | None, *, others: bool, again: bool = False
+    ) -> Verdict:
         """Count a death.
 
         :param culprit: the model whose batch was running, None where there was none.
         :param others: whether the device has other models that it may run.
+        :param again: whether that was part of a batch that had ended a process before.
         """
-        self._add(_Death(now, culprit, None))
+        self._add(_Death(now, culprit, None, again))
         refuse = None
-        if (
-            culprit is not None
-            and others
-            and sum(death.running == culprit for death in self._recent) >= MOST_CRASHES
-        ):
+        if culprit is not None and others and self._crashes(culprit) >= MOST_CRASHES:
             refuse = culprit
             self._recent = deque(death for death in self._recent if death.running != culprit)
         return Verdict(len(self._recent) > self._most, refuse)
@@ -88,6 +94,17 @@ class Deaths:
         if not works and all(death.loading != named for death in self._recent):
             self._add(_Death(now, None, named))
         return Verdict(len(self._recent) > self._most)
+
+    def _crashes(self, culprit: ModelRef) -> int:
+        """Return how often a model has ended a process, each batch with the first of its parts."""
+        deaths = [death.again for death in self._recent if death.running == culprit]
+        if len(self._recent) > self._most:
+            return len(deaths)
+        count, is_open = 0, False
+        for again in deaths:
+            is_open = not (again and is_open)
+            count += is_open
+        return count
 
     def _add(self, death: _Death) -> None:
         self._recent.append(death)

@@ -109,6 +109,7 @@ class DeviceWorker:
         self._spare = Spare(self._start, clock, wanted=limits.spares > 0)
         self._ending: list[WorkerLink] = []
         self._culprit: ModelRef | None = None
+        self._was_part = False
         self._died_loading: ModelRef | None = None
         self._had_models = False
         self._on_probation = False
@@ -227,7 +228,9 @@ class DeviceWorker:
             verdict = self._deaths.note_of_load(now, self._died_loading, works=self._had_models)
         else:
             others = self._specs.keys() - self._loads.refused.keys() - {self._culprit}
-            verdict = self._deaths.note(now, self._culprit, others=bool(others))
+            verdict = self._deaths.note(
+                now, self._culprit, others=bool(others), again=self._was_part
+            )
         if verdict.refuse is not None:
             why = f"its batches ended the worker process {MOST_CRASHES} times within a minute"
             self._loads.refuse(verdict.refuse, ModelError(why))
@@ -374,6 +377,7 @@ class DeviceWorker:
             self._had_models = bool(self._loads.instances)
         elif running is not None and ending.cause is not Cause.OUTSIDE:
             self._culprit = running.batch.key.model
+            self._was_part = running.batch.suspected > 0
         was_up = self.state == "up"
         if self.state != "failed":
             self.state, self.reason = "restarting", ending.why

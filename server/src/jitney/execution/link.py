@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -155,27 +156,28 @@ class WorkerLink:
         memory = SlotMemory.create(command.slots, command.slot_bytes)
         command.slot_bytes = memory.slot_bytes
         self.slots = Slots(memory)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # A model may print. What it prints must not reach whoever reads our stdout.
         stderr = sys.stderr.fileno() if _has_fileno(sys.stderr) else subprocess.DEVNULL
-        outputs = command.output(command.device) if command.output else ()
-        try:
-            self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-                command.arguments(theirs.fileno(), memory.fd),
-                env=command.environment,
-                pass_fds=(theirs.fileno(), memory.fd),
-                stdin=subprocess.DEVNULL,
-                stdout=outputs[0] if outputs else stderr,
-                stderr=outputs[1] if outputs else None,
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            memory.close_fd()
-            for fd in outputs:
-                os.close(fd)
+        with ExitStack() as lent:
+            # From here on whatever fails leaves no descriptor open: it may be for want of them.
+            lent.callback(memory.close_fd)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            lent.callback(theirs.close)
+            try:
+                outputs = command.output(command.device) if command.output else ()
+                for fd in outputs:
+                    lent.callback(os.close, fd)
+                self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+                    command.arguments(theirs.fileno(), memory.fd),
+                    env=command.environment,
+                    pass_fds=(theirs.fileno(), memory.fd),
+                    stdin=subprocess.DEVNULL,
+                    stdout=outputs[0] if outputs else stderr,
+                    stderr=outputs[1] if outputs else None,
+                )
+            except OSError:
+                ours.close()
+                raise
         ours.setblocking(False)  # noqa: FBT003  # the library's signature
         self._socket = ours
         loop.add_reader(ours.fileno(), self._readable)
@@ -242,23 +244,28 @@ class WorkerLink:
         self._close()
         return self._process.returncode
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Read a message; return whether there was one."""
         try:
             # Into one buffer: asking for a new one of this size costs more than the message.
             size = self._socket.recv_into(self._buffer)
-        except (BlockingIOError, ConnectionResetError):
-            # The latter once, when it ended and left messages unread: what it had answered before
-            # can still be read, and then the end.
-            return
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            # It ended, and left messages unread. What it had answered before can still be read; at
+            # once, because uvloop asks no more about a socket that had an error.
+            while self._alive and self._readable():
+                pass
+            return False
         except OSError as error:
             self._end(f"its channel broke ({error.strerror})")
-            return
+            return False
         if not size:
             # The kernel closes a dying process's files before its parent can ask how it died, and
             # the signal's name is what an operator needs (SIGKILL: probably out of memory).
             self._loop.remove_reader(self._socket.fileno())
             self._loop.call_later(EXIT_GRACE, self._end, "it closed its channel")
-            return
+            return False
         try:
             read = wire.read(bytes(self._view[:size]))
             if isinstance(read, wire.Run):
@@ -267,6 +274,7 @@ class WorkerLink:
             self._on_message(self, read)
         except wire.WireError as error:
             self._end(f"it broke the protocol: {error}", Cause.CRASH)
+        return True
 
     def _end(self, why: str, cause: Cause | None = None) -> None:
         """Note the end; without a cause, what the process ended with tells it."""

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 __all__ = ["HEADER", "Call", "read"]
 
 HEADER: Final = ("seconds", "model", "rows")
-ROWS_AT: Final = 2
 
 
 class Call(NamedTuple):
@@ -24,25 +23,27 @@ class Call(NamedTuple):
 
 
 def read(file: Path) -> list[Call]:
-    """Return the calls of a trace: a header ``seconds[,model[,rows]]``, then a line for each.
+    """Return the calls of a trace: a line that names the columns, then a line for each call.
+
+    There is a column ``seconds``, and there may be ``model`` and ``rows``, in any order.
 
     :raises OSError: when the file cannot be read.
     :raises ValueError: naming the line, when it is no trace or does not ascend.
     """
     calls: list[Call] = []
     before: float | None = None
-    with file.open(newline="", encoding="utf-8") as lines:
+    with file.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.reader(lines)
-        header = tuple(next(reader, ()))
-        if not header or header != HEADER[: len(header)]:
-            msg = f"{file.name}: the first line must be {','.join(HEADER)}, or its beginning"
+        header = next(reader, [])
+        if "seconds" not in header or len({*header, *HEADER}) > len(HEADER):
+            msg = f"{file.name}: the first line must name seconds, and may name model and rows"
             raise ValueError(msg)
         for line in reader:
             try:
-                seconds = float(line[0])
-                rows = int(line[ROWS_AT]) if len(header) > ROWS_AT else 1
-                model = line[1] if len(header) > 1 else ""
-            except (ValueError, IndexError) as error:
+                cells = dict(zip(header, line, strict=True))
+                seconds, model = float(cells["seconds"]), cells.get("model", "")
+                rows = int(cells.get("rows", 1))
+            except ValueError as error:
                 msg = f"{file.name}, line {reader.line_num}: expected {','.join(header)}"
                 raise ValueError(msg) from error
             if not math.isfinite(seconds) or rows < 1 or seconds < (before or 0.0):

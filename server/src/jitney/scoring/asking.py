@@ -70,8 +70,8 @@ class Asker:
     """Sends rows to a model.
 
     - A request that fails because of its rows is cut in halves until the rows at fault are alone.
-    - One whose worker died is sent again with nothing beside it and, if that costs another worker,
-      row by row: no halves, as a server gives a device up that loses too many.
+    - One whose worker died is sent again with nothing beside it, row by row. Not as a whole once
+      more, nor in halves: a server gives up a model, or a device, that loses it too many workers.
     - What passes (overload, a restart) is waited for, up to ``patience``.
     """
 
@@ -122,18 +122,15 @@ class Asker:
             await self._together(inputs, rows[half:], answer)
         except WorkerLost:
             async with self._quarantine.alone():
-                await self._alone(inputs, rows, answer)
+                for place in range(len(rows)):
+                    await self._alone(inputs, rows[place : place + 1], answer)
 
-    async def _alone(self, inputs: Mapping[str, Array], rows: range, answer: Answer) -> None:
-        """Score rows with nothing beside them."""
+    async def _alone(self, inputs: Mapping[str, Array], row: range, answer: Answer) -> None:
+        """Score a row with nothing beside it."""
         try:
-            self._note(await self._patiently(inputs, rows), rows, answer)
+            self._note(await self._patiently(inputs, row), row, answer)
         except (*ROW_FAULTS, WorkerLost) as error:
-            if len(rows) == 1:
-                answer.errors[rows[0]] = str(error)
-                return
-            for place in range(len(rows)):
-                await self._alone(inputs, rows[place : place + 1], answer)
+            answer.errors[row[0]] = str(error)
 
     def _note(self, result: InferResult, rows: range, answer: Answer) -> None:
         for name in self._outputs:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from jitney.scoring.table import Kind
 
-__all__ = ["NpzSource"]
+__all__ = ["FAULTS", "NpzSource"]
 
 SUFFIX: Final = ".npy"
 FAULTS: Final = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jitney.telemetry.metrics import Reading
+from jitney.telemetry.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -38,6 +38,8 @@ MAX_TRACE: Final = 16384
 MAX_FIELD: Final = 1024
 MAX_FIELDS: Final = 32
 """Characters of each, and how many fields; a line has at most some 60 kB."""
+MAX_BITS: Final = 256
+"""Of an integer that is a field as it is."""
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NOT_FIELDS: Final = frozenset(
     {*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime", "taskName"}
@@ -103,7 +105,7 @@ def message_of(record: logging.LogRecord) -> str:
     try:
         text = record.getMessage()
     except Exception:  # noqa: BLE001  # of somebody else's objects; a log must not fail its caller
-        text = f"{record.msg} (with arguments that do not fit)"
+        text = f"{_text_of(record.msg)} (with arguments that do not fit)"
     return _cut(text, MAX_MESSAGE)
 
 
@@ -114,7 +116,7 @@ def fields_of(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
         value = record.__dict__[name]
         if isinstance(value, float) and not math.isfinite(value):
             value = str(value)
-        if not isinstance(value, bool | int | float | None):
+        if not isinstance(value, bool | int | float | None) or _is_long(value):
             value = _cut(_text_of(value), MAX_FIELD)
         yield name, value
 
@@ -143,6 +145,11 @@ def _text_of(value: object) -> str:
         return str(value)
     except Exception:  # noqa: BLE001  # as above
         return f"<{type(value).__name__}>"
+
+
+def _is_long(value: object) -> bool:
+    """Tell whether a number is an integer that Python writes as no text, or with 4,300 digits."""
+    return isinstance(value, int) and value.bit_length() > MAX_BITS
 
 
 def _cut(text: str, size: int) -> str:

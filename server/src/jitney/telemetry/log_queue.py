@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from jitney.telemetry.log_lines import KEPT
 from jitney.telemetry.log_rates import SiteRates
-from jitney.telemetry.metrics import Reading
+from jitney.telemetry.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -67,6 +67,7 @@ class LogQueue(logging.Handler):
         self._put = 0
         self._written = 0
         self._lost = 0
+        self._unfit = 0
         self._failed = 0
         self._told = 0
         self._works = True
@@ -93,11 +94,17 @@ class LogQueue(logging.Handler):
         return [
             (("rate",), self._rates.left_out),
             (("full",), self._lost),
-            (("failed",), self._failed),
+            (("failed",), self._failed + self._unfit),
         ]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Make the line of a record; logging holds the handler's lock."""
+        try:
+            self._emit(record)
+        except Exception:  # noqa: BLE001  # of what is logged; a log must not fail its caller
+            self._unfit += 1
+
+    def _emit(self, record: logging.LogRecord) -> None:
         fields = record.__dict__
         if KEPT not in fields:
             pending = self._rates.pending
@@ -145,7 +152,8 @@ class LogQueue(logging.Handler):
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._closed:
+        # What was put while the queue was being closed is written too.
+        while not (self._closed and self._queue.empty()):
             try:
                 item = self._queue.get(timeout=TELL_EVERY if self._rates.pending else None)
             except queue.Empty:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from jitney.telemetry.metrics import Reading
+from jitney.telemetry.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

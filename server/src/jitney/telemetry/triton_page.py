@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from jitney.telemetry.gpu import GpuFigures
     from jitney.telemetry.host import HostFigures
     from jitney.telemetry.instruments import HistogramCell
-    from jitney.telemetry.metrics import Metrics, ModelFigures
+    from jitney.telemetry.metrics import Metrics
+    from jitney.telemetry.model_figures import ModelFigures
 
     Read = Callable[["VersionFigures", ModelFigures], Iterable["Sample"]]
 

@@ -7,6 +7,7 @@ the server's standard error on its own: as much as it likes, and between two lin
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import selectors
@@ -59,17 +60,25 @@ class WorkerOutput:
 
         Whoever asked closes them. They are read until nobody has them any more, so that the last
         words of a worker are heard.
+
+        :raises OSError: when there are no descriptors left; then none is open.
         """
-        writers = []
-        for level in (logging.INFO, logging.WARNING):
-            reader, writer = os.pipe()
-            writers.append(writer)
-            self._new.append(_Output(device, level, reader, self._per_second))
+        pipes: list[tuple[int, int]] = []
+        try:
+            for _ in range(2):
+                pipes.append(os.pipe())  # noqa: PERF401  # the first is kept where the second fails
+        except OSError:
+            for fd in itertools.chain(*pipes):
+                os.close(fd)
+            raise
+        (out, out_writer), (err, err_writer) = pipes
+        self._new.append(_Output(device, logging.INFO, out, self._per_second))
+        self._new.append(_Output(device, logging.WARNING, err, self._per_second))
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="worker-output", daemon=True)
             self._thread.start()
         os.write(self._wake_writer, b".")
-        return writers[0], writers[1]
+        return out_writer, err_writer
 
     def close(self, patience: float = 1.0) -> None:
         """Read what is left, for so many seconds, once the workers have ended."""

@@ -19,8 +19,9 @@ import asyncio
 import contextlib
 import math
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jitney.testing.toxic_connection import CHUNK, ToxicConnection
 from jitney.testing.toxics import KINDS, read_toxic
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from jitney.testing.toxics import Direction, Toxic
 
 __all__ = ["ToxicProxy", "main"]
+
+MAX_PORT: Final = 65535
 
 
 class ToxicProxy:
@@ -190,22 +193,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         upstream, listen = (_address(text) for text in (arguments.upstream, arguments.listen))
     except ValueError as error:
         parser.error(str(error))
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(_serve(ToxicProxy(upstream, listen=listen, seed=arguments.seed), toxics))
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        print(f"--listen {arguments.listen}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    return host or "127.0.0.1", int(port)
+    if not (port.isdecimal() and int(port) <= MAX_PORT):
+        msg = f"expected HOST:PORT, got {text!r}"
+        raise ValueError(msg)
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 async def _serve(proxy: ToxicProxy, toxics: Sequence[Toxic]) -> None:
     proxy.put(*toxics)
     async with proxy:
         print(f"{proxy.address} -> {proxy.upstream[0]}:{proxy.upstream[1]}", flush=True)  # noqa: T201
-        loop = asyncio.get_running_loop()
-        while line := await loop.run_in_executor(None, sys.stdin.readline):
+        lines: asyncio.Queue[str] = asyncio.Queue()
+        # Not the loop's executor: its threads are waited for at the end, and one that reads from a
+        # terminal would hold up Ctrl-C until somebody presses a key.
+        reading = threading.Thread(target=_read, args=(asyncio.get_running_loop(), lines))
+        reading.daemon = True
+        reading.start()
+        while line := await lines.get():
             word = line.strip()
             try:
                 if word == "clear":
@@ -218,6 +234,18 @@ async def _serve(proxy: ToxicProxy, toxics: Sequence[Toxic]) -> None:
                 print(error, file=sys.stderr, flush=True)  # noqa: T201
             else:
                 print(proxy, flush=True)  # noqa: T201
+
+
+def _read(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
+    """Pass on lines, and an empty one at the end."""
+    # Without a buffer, and the lock of one, which a process that ends would wait for.
+    with (
+        contextlib.suppress(RuntimeError),  # the loop is closed
+        open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as source,
+    ):
+        for line in source:
+            loop.call_soon_threadsafe(lines.put_nowait, line.decode(errors="replace"))
+        loop.call_soon_threadsafe(lines.put_nowait, "")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ answers questions about the next piece, so that it can be put in and taken out w
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
@@ -110,7 +111,7 @@ class Bandwidth(Toxic):
 
     def pause(self, size: int) -> float:
         """Return how long such a piece takes."""
-        return size / self.bytes_per_second
+        return size / self.bytes_per_second if self.bytes_per_second else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Trickle(Toxic):
 
     def piece(self, random: Random) -> float:  # noqa: ARG002
         """Return the size of every piece."""
-        return self.size
+        return max(1, self.size)
 
     def pause(self, size: int) -> float:  # noqa: ARG002
         """Return the same after every piece."""
@@ -260,5 +261,16 @@ def read_toxic(text: str) -> Toxic:
                 raise ValueError(msg)
             values[key] = value
         else:
-            values[key] = int(value) if isinstance(known[key], int) else float(value)
+            values[key] = _number(key, value, known[key])
     return kind(**values)  # type: ignore[arg-type]  # by name, and of the type of the default
+
+
+def _number(key: str, text: str, default: object) -> float:
+    """Read a number of the kind of a default, 0 or more."""
+    whole = isinstance(default, int)
+    with contextlib.suppress(ValueError):
+        number = int(text) if whole else float(text)
+        if number >= 0:  # which NaN is not
+            return number
+    msg = f"{key}: expected a {'whole ' if whole else ''}number, 0 or more, got {text!r}"
+    raise ValueError(msg)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from jitney.repository.handle import ModelVersion
     from jitney.repository.repository import IndexEntry
-    from jitney.telemetry.metrics import ModelFigures
+    from jitney.telemetry.model_figures import ModelFigures
 
 __all__ = [
     "config",

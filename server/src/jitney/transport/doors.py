@@ -10,7 +10,7 @@ from jitney.access import UNIX
 from jitney.access.authority import Authority
 from jitney.access.entries import Rate
 from jitney.repository.polling import Poller
-from jitney.telemetry.metrics import Reading
+from jitney.telemetry.reading import Reading
 from jitney.transport.denials import Denials
 from jitney.transport.gate import Gate
 from jitney.transport.guard import Guard

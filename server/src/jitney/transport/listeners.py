@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from jitney.telemetry.memory import Memory, own_bytes
-from jitney.telemetry.metrics import Reading
 from jitney.telemetry.pulse import BEAT
+from jitney.telemetry.reading import Reading
 from jitney.transport.arrivals import Arrivals
 from jitney.transport.receiver import Receiver
 from jitney.transport.server import HEALTH_CALLS, GrpcServer, channel_options, health_options

@@ -13,7 +13,7 @@ import grpc
 
 from jitney.clock import wall_seconds
 from jitney.errors import ConfigError
-from jitney.telemetry.metrics import Reading
+from jitney.telemetry.reading import Reading
 from jitney.transport.certificates import Certificates, check, read_files
 
 if TYPE_CHECKING:
