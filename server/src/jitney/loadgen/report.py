@@ -118,7 +118,7 @@ def _section(title: str, points: Figures, setup: Mapping[str, Any]) -> Iterator[
     heads = ["at once" if closed else "rate, /s", *(["x"] if "factor" in points[0] else [])]
     heads += ["in time", "proven", "good, /s"] if slo else ["calls, /s"]
     heads += ["p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms"]
-    heads += ["rows", "queue ms", "compute ms", *([] if closed else ["lag ms"]), ""]
+    heads += ["rows", "queue ms", "compute ms", *([] if closed else ["lag ms"])]
     yield f"<h2>{escape(title)}</h2>"
     ordered = sorted(points, key=lambda point: (point["load"], point["seed"]))
     rows = ((point["fault"], _cells(point, slo=slo)) for point in ordered)
@@ -138,7 +138,7 @@ def _cells(point: Mapping[str, Any], *, slo: bool) -> list[str]:
         compute = sum(server[f"compute_{part}_ms"] for part in ("input", "infer", "output"))
         cells += [f"{server['mean_rows']:.1f}", f"{server['queue_ms']:.2f}", f"{compute:.2f}"]
     cells += [] if point["closed"] else [f"{calls['send_lag_p99_ms']:.2f}"]
-    return [*cells, point["fault"]]
+    return cells
 
 
 def _callers(results: Mapping[str, Any]) -> Iterator[str]:
@@ -216,6 +216,7 @@ def _facts(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> Iterator[str]:
+    """Yield a table; each row is what is wrong with it, if anything is, and its cells."""
     rows = list(rows)
     # Words are read from the left, figures from the right; a column is one or the other.
     kinds = [
@@ -231,4 +232,8 @@ def _table(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> I
             f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, cells, strict=True)
         )
         yield "</tr>"
+        if fault:
+            # In a line of its own: a column of it would have room for a word.
+            cell = f'<td class="text" colspan="{len(heads)}">{escape(fault)}</td>'
+            yield f'<tr class="fault">{cell}</tr>'
     yield "</table></div>"
