@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from benchmarks.peers.peer import Peer
 
 OURS = "jitney"
+ASKED_ONLY = ("rayserve",)
+"""Peers that nobody should start without knowing that."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,9 +113,10 @@ def _parser() -> argparse.ArgumentParser:
         "--peers",
         nargs="+",
         choices=names,
-        default=names,
+        default=[name for name in names if name not in ASKED_ONLY],
         metavar="PEER",
-        help=f"of {', '.join(names)}; {OURS} takes part always",
+        help=f"of {', '.join(names)}; {OURS} takes part always, {', '.join(ASKED_ONLY)} only when "
+        "named, as it listens on all interfaces",
     )
     parser.add_argument(
         "--models",

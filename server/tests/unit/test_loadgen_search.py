@@ -211,6 +211,8 @@ def test_figures_that_are_worth_nothing_say_so() -> None:
     assert "100: invalid: the generator lagged, p99 7.00 ms (over 2% of the SLO)" in text
     assert "200: void: 3 wrong answers (output 'y': <differs>)" in text
     assert "Void: 3 wrong answers." in html
+    # Below its row, and as wide as the table: there is no column of it.
+    assert re.search(r'<td class="text" colspan="13">invalid: the generator lagged', html)
     assert "&lt;differs&gt;" in html
 
 

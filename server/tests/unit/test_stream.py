@@ -29,7 +29,7 @@ from jitney.types import ModelRef, Request, RequestHeader
 from jitney_client.protocol import inference as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
     from jitney.scheduling.batch import Entry
 
@@ -426,7 +426,12 @@ async def test_small_replies_count_with_what_they_take_in_memory() -> None:
 async def test_what_all_streams_hold_has_a_budget() -> None:
     """A stream that would exceed it ends, and says why; what was being sent goes on counting."""
     dropped: list[str] = []
-    replies = UnreadReplies(2000, lambda peer: bool(dropped.append(peer)))
+
+    def drop(peers: Iterable[str]) -> list[str]:
+        dropped.extend(peers)
+        return dropped
+
+    replies = UnreadReplies(2000, drop)
     readers = [Reader(replies, name) for name in ("one", "other")]
     one, other = (Bench(StreamLimits(64, 1 << 20), slow=True, reader=r) for r in readers)
     await one.send(message_of("a"), message_of("b"))

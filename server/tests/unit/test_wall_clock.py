@@ -27,7 +27,7 @@ WALL_SECONDS = {
     "jitney/audit/log.py": "when a record was made",
     "jitney/cli/token_actions.py": "when a token expires",
     "jitney/clock.py": "it is there",
-    "jitney/telemetry/metrics.py": "the last inference, as ModelStatistics shows it",
+    "jitney/telemetry/model_figures.py": "the last inference, as ModelStatistics shows it",
     "jitney/telemetry/spans.py": "when a span began, for whoever collects them",
     "jitney/telemetry/tracing.py": "when a traced request ended",
     "jitney/transport/tls.py": "whether a certificate is valid, which is a date",
