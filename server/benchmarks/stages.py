@@ -71,7 +71,7 @@ STAGES: Final[Mapping[str, str]] = {
 _RULES: Final = tuple(
     (re.compile(pattern), stage)
     for pattern, stage in (
-        (r"jitney/transport/(replies|classification)\.py", REPLY),
+        (r"Codec\.reply|jitney/transport/(replies|classification)\.py", REPLY),
         (r"jitney/transport/(codec|framing|contents|heads|parameters)\.py", PROTOBUF),
         (r"jitney/transport/", TRANSPORT),
         (r"jitney/telemetry/", METRICS),
