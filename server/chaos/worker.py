@@ -6,7 +6,6 @@ well: what is to be shown is how the server takes it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import threading
@@ -24,23 +23,21 @@ from chaos.faulty_model import (
 )
 from jitney.datatypes import DataType
 from jitney.errors import InferenceFailed, InputRejected
-from jitney.execution.worker_start import run_worker
 from jitney.latency_profile import LatencyProfile
 from jitney.load_report import Golden, LoadReport
 from jitney.runtime.buckets import ladder
 from jitney.runtime.interface import DeviceFault, Execution, LoadedModel, WrittenOutput
-from jitney.testing.sim_device import SimDevice
-from jitney.testing.sim_worker import SimRuntime
+from jitney.testing.sim_worker import SimRuntime, run_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jitney.load_options import LoadOptions
     from jitney.runtime.interface import InputView
+    from jitney.testing.sim_device import SimDevice
 
 __all__ = ["FaultyInstance", "FaultyRuntime", "main"]
 
-PR_SET_TIMERSLACK: Final = 29
 COMMAND_AT: Final = 8
 LEAST_SECONDS: Final = 1e-5
 """A profile's batches take some time."""
@@ -153,9 +150,7 @@ def _report(options: LoadOptions, model: FaultyModel) -> LoadReport:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker on the descriptors it inherited; return the exit code."""
-    # By default the kernel may wake a sleeper 50 µs late, to wake several at once.
-    ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    return run_worker(argv, lambda name, _: FaultyRuntime(name, SimDevice()))
+    return run_simulated(argv, FaultyRuntime)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jitney.cli.failure import CommandError
 from jitney.cli.table import printable
 from jitney.errors import ConfigError, JitneyError
+from jitney.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,23 +167,8 @@ def _written(imported: _Imported, target: Path, arguments: argparse.Namespace) -
         return f"{target} is there already and is kept (--force writes it anew)"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, imported.text)
+        write_whole(target, imported.text)
     except OSError as error:
         msg = f"{target}: cannot be written ({error.strerror})"
         raise CommandError(msg) from None
     return f"{target} written"
-
-
-def _replace(target: Path, text: str) -> None:
-    """Write a file that appears whole or not at all; a link in its place is replaced."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=target.parent, prefix=f".{TARGET}.", delete=False
-    ) as file:
-        try:
-            file.write(text)
-            file.close()
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(target)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

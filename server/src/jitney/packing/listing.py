@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitney.errors import ConfigError
 from jitney.repository.integrity import SIGNATURE_FILE
 from jitney.repository.listing import LISTING_FILE, write_listing
+from jitney.whole_file import write_whole
 
 if TYPE_CHECKING:
     from jitney.repository.listing import Listed
@@ -33,29 +32,15 @@ def write_manifest(unit: Unit, signer: Signer | None = None) -> int:
         for path in sorted(contents.paths() - {LISTING_FILE, SIGNATURE_FILE})
     }
     try:
-        _replace(unit.folder / LISTING_FILE, write_listing(files))
+        write_whole(unit.folder / LISTING_FILE, write_listing(files))
         if signer is None:
             (unit.folder / SIGNATURE_FILE).unlink(missing_ok=True)
         else:
             from jitney.repository.signature import sign  # noqa: PLC0415  # needs cryptography
 
             covered = {**files, LISTING_FILE: contents.digest(LISTING_FILE)}
-            _replace(unit.folder / SIGNATURE_FILE, sign(covered, unit.label, signer))
+            write_whole(unit.folder / SIGNATURE_FILE, sign(covered, unit.label, signer))
     except OSError as error:
         msg = f"{unit.folder}: cannot be written ({error.strerror})"
         raise ConfigError(msg) from None
     return len(files)
-
-
-def _replace(target: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-    ) as file:
-        try:
-            file.write(text)
-            file.close()
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(target)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

@@ -191,10 +191,9 @@ class Chooser:
             late = max(margin, WAKE_SHARE * (head.position - head.arrived))
             # Nor will the device stay idle for it, if it has others to serve.
             late += queue.load.longest
-            ready_at = min(ready_at, head.position - margin - another - late)
-            # Those left out start later still, so they cannot wait longer than the others.
+            # Those left out start after this batch, so it may not wait longer than they can.
             start_by = min(entry.start_by for entry in (*choice.timed, *choice.left_out))
-            ready_at = min(ready_at, start_by - late)
+            ready_at = min(ready_at, head.position - margin - another - late, start_by - late)
             if ready_at <= now:
                 return True
         self.wakes_at = min(self.wakes_at, ready_at)

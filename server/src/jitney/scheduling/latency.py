@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
 from bisect import bisect_left, bisect_right
-from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from jitney.latency_profile import LatencyProfile
 from jitney.scheduling.drift import Drift
 from jitney.scheduling.isotonic import isotonic
 from jitney.scheduling.latency_statistics import LatencyStatistics
+from jitney.scheduling.latency_table import densest_of, plans_of, row_seconds_of
 from jitney.scheduling.line import Line
 from jitney.scheduling.margin import Margin
 
@@ -42,8 +41,6 @@ DOUBT_SECONDS: Final = 5.0
 DOUBTFUL: Final = 0.1
 """Part of a figure that must be more than was measured for it to be doubted."""
 LEAST_SECONDS: Final = 1e-9
-DENSE: Final = 1.05
-"""How much longer than at the best size a row may take at another one that counts as as good."""
 MOST_WEIGHT: Final = 50.0
 """So many batches are as good as any more, when two sizes contradict each other."""
 
@@ -265,13 +262,13 @@ class LatencyModel:
         return LatencyStatistics(
             sizes=tuple(self._sizes),
             seconds=means,
-            planned=tuple(_plans(means, spread, z)),
+            planned=tuple(plans_of(means, spread, z)),
             spread=spread,
             observations=tuple(self._seen),
             padded=self.pads,
             alpha=self.alpha,
             beta=self.beta,
-            row_seconds=_row_seconds(means, self._sizes),
+            row_seconds=row_seconds_of(means, self._sizes),
             z=z,
             g=g,
         )
@@ -385,9 +382,9 @@ class LatencyModel:
         g, z = self.drift.g, self._margin.z
         self._made_for = g
         self._mean = [seconds * g for seconds in self._base]
-        self._plan = _plans(self._mean, self._spread, z)
-        self._row_seconds = _row_seconds(self._mean, self._sizes)
-        self._densest = _densest(self._mean, self._sizes, self.max_rows)
+        self._plan = plans_of(self._mean, self._spread, z)
+        self._row_seconds = row_seconds_of(self._mean, self._sizes)
+        self._densest = densest_of(self._mean, self._sizes, self.max_rows)
 
     def _read(self, table: Sequence[float], rows: int, z: float) -> float:
         if not table:
@@ -406,25 +403,6 @@ class LatencyModel:
         if self.pads or low == high or rows >= sizes[high] or rows < sizes[0]:
             return high, high, 1.0
         return low, high, (rows - sizes[low]) / (sizes[high] - sizes[low])
-
-
-def _plans(means: Sequence[float], spreads: Sequence[float], z: float) -> list[float]:
-    plans = [mean * (1.0 + z * spread) for mean, spread in zip(means, spreads, strict=False)]
-    # The spread of a small size may be the larger one, so a plan has to be made to rise.
-    return list(accumulate(plans, max))
-
-
-def _row_seconds(means: Sequence[float], sizes: Sequence[int]) -> float:
-    return min(map(operator.truediv, means, sizes), default=0.0)
-
-
-def _densest(means: Sequence[float], sizes: Sequence[int], max_rows: int) -> int:
-    enough = DENSE * _row_seconds(means, sizes)
-    for seconds, rows in zip(reversed(means), reversed(sizes), strict=True):
-        if seconds <= enough * rows:
-            # Of what is beyond the table nothing is known.
-            return max_rows if rows == sizes[-1] else min(rows, max_rows)
-    return max_rows
 
 
 def _clip(error: float) -> float:

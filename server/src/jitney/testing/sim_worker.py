@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jitney.signature import Signature
     from jitney.testing.sim_model import SimModel
 
-__all__ = ["SimInstance", "SimRuntime", "main"]
+__all__ = ["SimInstance", "SimRuntime", "main", "run_simulated"]
 
 PR_SET_TIMERSLACK: Final = 29
 MEMORY_BYTES: Final = 1 << 34
@@ -144,11 +144,16 @@ def _report(options: LoadOptions, model: SimModel) -> LoadReport:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a worker on the descriptors it inherited; return the exit code."""
+def run_simulated(argv: Sequence[str] | None, runtime: type[SimRuntime]) -> int:
+    """Run a worker with such a runtime on the descriptors it inherited; return the exit code."""
     # By default the kernel may wake a sleeper 50 µs late, to wake several at once.
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    return run_worker(argv, lambda name, _: SimRuntime(name, SimDevice()))
+    return run_worker(argv, lambda name, _: runtime(name, SimDevice()))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a worker on the descriptors it inherited; return the exit code."""
+    return run_simulated(argv, SimRuntime)
 
 
 if __name__ == "__main__":
